@@ -1,0 +1,110 @@
+//! Every bound of the engine in one place.
+//!
+//! Owns the numbers and what is shed when each is reached. Must not know how a bound is enforced. Whatever a peer
+//! can make grow has its entry here; [`Limit`] names each for the counters of the summary.
+
+/// The bounds of one [`Engine`](crate::Engine). Sizes are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections tracked at once. Shed: the one that was idle longest, reported as closed with `how: evicted`.
+    pub connections: usize,
+    /// Payload bytes held for one direction of one connection while a hole before them may still fill.
+    /// Shed: the hole is given up and becomes a gap.
+    pub reassembly_bytes: usize,
+    /// Separate runs of bytes held likewise. Shed: as above.
+    pub reassembly_runs: usize,
+    /// The same bytes for all connections together. Shed: as above, for the direction that asks for more.
+    pub reassembly_total_bytes: usize,
+    /// An HTTP request or response head. Shed: the connection is reported as `head-too-long` and not decoded.
+    pub head_bytes: usize,
+    /// What a client may send behind its upgrade request before the answer was seen. Shed: becomes a gap.
+    pub early_bytes: usize,
+    /// Payload kept of one message. Shed: what lies beyond is not kept, and named in `missing`.
+    pub message_bytes: usize,
+    /// Payload kept of unfinished messages of all connections together. Shed: as above.
+    pub message_total_bytes: usize,
+    /// Holes named in one message. Shed: from the last one on, all is called missing.
+    pub message_holes: usize,
+    /// Anomalies reported of one connection. Shed: further ones are counted, not shown.
+    pub connection_anomalies: usize,
+    /// Network interfaces whose name is kept. Shed: further ones have no name.
+    pub interfaces: usize,
+    /// Closed connections remembered so that late packets of theirs are not taken for new ones. Shed: the oldest.
+    pub closed_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 131_072,
+            reassembly_bytes: 4 << 20,
+            reassembly_runs: 1_024,
+            reassembly_total_bytes: 256 << 20,
+            head_bytes: 64 << 10,
+            early_bytes: 64 << 10,
+            message_bytes: 16 << 20,
+            message_total_bytes: 256 << 20,
+            message_holes: 64,
+            connection_anomalies: 256,
+            interfaces: 1_024,
+            closed_connections: 4_096,
+        }
+    }
+}
+
+/// The name of a bound that was reached, as the summary counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    /// [`Limits::connections`].
+    Connections,
+    /// [`Limits::reassembly_bytes`] or [`Limits::reassembly_runs`].
+    Reassembly,
+    /// [`Limits::reassembly_total_bytes`].
+    ReassemblyTotal,
+    /// [`Limits::head_bytes`].
+    Head,
+    /// [`Limits::early_bytes`].
+    Early,
+    /// [`Limits::message_bytes`].
+    Message,
+    /// [`Limits::message_total_bytes`].
+    MessageTotal,
+    /// [`Limits::message_holes`].
+    MessageHoles,
+    /// [`Limits::connection_anomalies`].
+    ConnectionAnomalies,
+    /// [`Limits::interfaces`].
+    Interfaces,
+}
+
+impl Limit {
+    /// Every limit, in the order of the summary.
+    pub const ALL: [Self; 10] = [
+        Self::Connections,
+        Self::Reassembly,
+        Self::ReassemblyTotal,
+        Self::Head,
+        Self::Early,
+        Self::Message,
+        Self::MessageTotal,
+        Self::MessageHoles,
+        Self::ConnectionAnomalies,
+        Self::Interfaces,
+    ];
+
+    /// The name in the summary and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Reassembly => "reassembly",
+            Self::ReassemblyTotal => "reassembly_total",
+            Self::Head => "head",
+            Self::Early => "early",
+            Self::Message => "message",
+            Self::MessageTotal => "message_total",
+            Self::MessageHoles => "message_holes",
+            Self::ConnectionAnomalies => "connection_anomalies",
+            Self::Interfaces => "interfaces",
+        }
+    }
+}

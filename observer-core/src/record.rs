@@ -1,0 +1,440 @@
+//! The event model: what the engine tells, and what is shown, exported and verified.
+//!
+//! Owns the shapes and [`SCHEMA`]. Must not know who reads a record, nor how it is laid out as text or JSON.
+//! Bounded: a record borrows from the engine's buffers, whose sizes `limits.rs` caps, and lives for one call.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::anomaly::AnomalyCode;
+use crate::chat;
+use crate::limits::Limit;
+use crate::time::Time;
+use crate::websocket::frame::{FrameHeader, Opcode};
+
+/// Version of the model as it is serialised. Added keys do not raise it; a changed meaning does.
+pub const SCHEMA: u32 = 1;
+
+/// Receives records in the order in which the engine came to know them.
+pub trait Sink {
+    /// Takes one record; it borrows from the engine and ends with the call.
+    fn handle_record(&mut self, record: &Record<'_>);
+}
+
+impl<F: FnMut(&Record<'_>)> Sink for F {
+    fn handle_record(&mut self, record: &Record<'_>) {
+        self(record);
+    }
+}
+
+/// One thing that was seen, or that is known to be missing.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// When the segment arrived that completed it.
+    pub time: Time,
+    /// Where it was seen; `None` for what concerns the whole run.
+    pub connection: Option<&'a Connection>,
+    /// What it is.
+    pub kind: Kind<'a>,
+}
+
+/// What a record tells.
+#[derive(Clone, Debug)]
+pub enum Kind<'a> {
+    /// A TCP connection, from its first packet that was seen.
+    ConnectionOpened(ConnectionOpened),
+    /// The upgrade request or its answer.
+    Handshake(Handshake<'a>),
+    /// One WebSocket frame, whole.
+    Frame(Frame<'a>),
+    /// One text or binary message, whole or as far as it was seen.
+    Message(Message<'a>),
+    /// Something that no well-behaved peer does, or that the observer cannot explain.
+    Anomaly(Anomaly<'a>),
+    /// Bytes that exist and were not seen.
+    Gap(Gap),
+    /// The end of a connection, with its account.
+    ConnectionClosed(ConnectionClosed<'a>),
+    /// The end of the run, with its account.
+    Summary(Box<Summary>),
+}
+
+/// Number of a connection within one run, counted from 1 in order of appearance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What identifies a connection to a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Number within this run.
+    pub id: ConnectionId,
+    /// The end that opened the connection.
+    pub client: SocketAddr,
+    /// The end that accepted it, by the socket's own address where the capture knows it (behind NAT the packets
+    /// may show another).
+    pub server: SocketAddr,
+    /// Name of the network interface of its first packet, where known.
+    pub interface: Option<Arc<str>>,
+}
+
+/// Which way bytes travel within a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From the end that opened the connection.
+    ClientToServer,
+    /// From the end that accepted it.
+    ServerToClient,
+}
+
+impl Direction {
+    /// The name in JSON and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientToServer => "client_to_server",
+            Self::ServerToClient => "server_to_client",
+        }
+    }
+
+    /// The other way.
+    pub const fn reverse(self) -> Self {
+        match self {
+            Self::ClientToServer => Self::ServerToClient,
+            Self::ServerToClient => Self::ClientToServer,
+        }
+    }
+
+    /// Index into a pair of per-direction things: 0 from the client, 1 from the server.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::ClientToServer => 0,
+            Self::ServerToClient => 1,
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// The end that opened the connection.
+    Client,
+    /// The end that accepted it.
+    Server,
+}
+
+impl Peer {
+    /// The name in JSON and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// A connection's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionOpened {
+    /// False where its first packets were not seen: it was open before, or they were lost.
+    pub from_start: bool,
+}
+
+/// An HTTP header field: name as sent, value as sent.
+pub type Header<'a> = (&'a str, &'a [u8]);
+
+/// One half of the opening handshake (RFC 6455 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake<'a> {
+    /// A request travels to the server, an answer to the client.
+    pub direction: Direction,
+    /// First byte's arrival.
+    pub time_first: Time,
+    /// The request's method; `None` in an answer.
+    pub method: Option<&'a str>,
+    /// The request's target; in an answer that of the request it answers, where that was seen.
+    pub path: Option<&'a str>,
+    /// The answer's status code; `None` in a request.
+    pub status: Option<u16>,
+    /// The answer's reason phrase.
+    pub reason: Option<&'a str>,
+    /// Header fields in the order in which they were sent, repeated ones as they were.
+    pub headers: &'a [Header<'a>],
+    /// `Sec-WebSocket-Protocol`: offered in a request (all, joined as sent), chosen in an answer.
+    pub subprotocol: Option<&'a str>,
+    /// `Sec-WebSocket-Extensions`: each offered or chosen extension with its parameters, as sent.
+    pub extensions: &'a [&'a str],
+    /// In an answer: whether it opened the WebSocket (101, right upgrade, right accept key).
+    pub accepted: Option<bool>,
+}
+
+/// One frame (RFC 6455 §5.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Which way it went.
+    pub direction: Direction,
+    /// First byte's arrival.
+    pub time_first: Time,
+    /// Its header as on the wire.
+    pub header: FrameHeader,
+    /// Control frames: the payload, unmasked. Data frames: empty, since the message carries it.
+    pub payload: Payload<'a>,
+    /// What a close frame says.
+    pub close: Option<Close<'a>>,
+    /// True where the decoder had lost its place and found this frame by its looks.
+    pub resynchronised: bool,
+}
+
+/// One message: a data frame with its continuations (RFC 6455 §5.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Which way it went.
+    pub direction: Direction,
+    /// First byte's arrival.
+    pub time_first: Time,
+    /// [`Opcode::Text`] or [`Opcode::Binary`]; `Continuation` where the start was not seen.
+    pub opcode: Opcode,
+    /// Whether its first frame was masked.
+    pub masked: bool,
+    /// Whether it came through permessage-deflate (RFC 7692).
+    pub compressed: bool,
+    /// Frames it was sent in, as far as seen.
+    pub frames: u64,
+    /// Application bytes after inflating; `None` where unknown (not inflated, or its end was not seen).
+    pub length: Option<u64>,
+    /// Bytes of its frames on the wire, headers included, as far as their headers were seen.
+    pub wire_length: u64,
+    /// The application bytes as far as they are known.
+    pub payload: Payload<'a>,
+    /// The chat's meaning of it, where it has one.
+    pub chat: Option<&'a chat::Event>,
+    /// True where the decoder had lost its place and found this message by its looks.
+    pub resynchronised: bool,
+}
+
+/// Application bytes, perhaps with holes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// The known bytes, one behind the other; where something is missing, nothing stands in for it.
+    pub known: &'a [u8],
+    /// What is missing, in order, in offsets of the whole payload.
+    pub missing: &'a [Missing],
+    /// `known` as text, where the payload is text and all known bytes are valid UTF-8 (a character that a hole
+    /// cuts makes it invalid).
+    pub text: Option<&'a str>,
+    /// Why the bytes are not the application's, where they are not shown: e.g. `permessage-deflate`.
+    pub undecoded: Option<&'static str>,
+}
+
+impl Payload<'_> {
+    /// Whether anything is missing.
+    pub const fn is_truncated(&self) -> bool {
+        !self.missing.is_empty()
+    }
+}
+
+/// A hole in a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Offset of its first byte within the whole payload.
+    pub offset: u64,
+    /// How many bytes; `None` where the end of the message was not seen.
+    pub length: Option<u64>,
+}
+
+/// A close frame's content (RFC 6455 §5.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close<'a> {
+    /// The code; `None` where the frame is empty.
+    pub code: Option<u16>,
+    /// The reason; invalid UTF-8 is left out and reported as an anomaly.
+    pub reason: &'a str,
+}
+
+/// Something that no well-behaved peer does, or that the observer cannot explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anomaly<'a> {
+    /// Whose bytes show it; `None` where it concerns the connection.
+    pub direction: Option<Direction>,
+    /// Which one.
+    pub code: AnomalyCode,
+    /// The particulars, in one sentence. May hold bytes of a peer: escape before showing.
+    pub detail: &'a str,
+}
+
+/// Bytes of a direction that exist and were not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Which way they went.
+    pub direction: Direction,
+    /// Offset of the first one in the direction's byte stream, from the first byte that was seen or known.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+    /// Why.
+    pub cause: GapCause,
+}
+
+/// Why bytes were not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GapCause {
+    /// The snap length cut the packet.
+    SnapLength,
+    /// The capture counted losses while they must have passed.
+    CaptureLoss,
+    /// They were acknowledged, or later bytes came, and nothing tells why they were not seen.
+    NeverSeen,
+    /// A bound of the observer was reached.
+    Limit,
+}
+
+impl GapCause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::SnapLength, Self::CaptureLoss, Self::NeverSeen, Self::Limit];
+
+    /// The name in JSON and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SnapLength => "snap_length",
+            Self::CaptureLoss => "capture_loss",
+            Self::NeverSeen => "never_seen",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum How {
+    /// A WebSocket close frame, and then TCP's end.
+    CloseFrame,
+    /// A FIN without a close frame before it.
+    Fin,
+    /// A RST.
+    Rst,
+    /// Its end was not seen: a new connection took its place, or the socket is known to be gone.
+    Unseen,
+    /// It was still open when the run ended.
+    StillOpen,
+    /// The observer let go of it at a bound.
+    Evicted,
+}
+
+impl How {
+    /// The name in JSON and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CloseFrame => "close_frame",
+            Self::Fin => "fin",
+            Self::Rst => "rst",
+            Self::Unseen => "unseen",
+            Self::StillOpen => "still_open",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+/// A connection's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionClosed<'a> {
+    /// Who sent the first close frame, FIN or RST; `None` where unseen.
+    pub closed_by: Option<Peer>,
+    /// How.
+    pub how: How,
+    /// The code of the first close frame.
+    pub code: Option<u16>,
+    /// The reason of the first close frame.
+    pub reason: &'a str,
+    /// From the last payload byte or, where there was none, from the opening to the first sign of the end.
+    pub idle: core::time::Duration,
+    /// From the first packet seen to the end.
+    pub duration: core::time::Duration,
+    /// The account of both directions, indexed by [`Direction::index`].
+    pub account: [Account; 2],
+}
+
+impl ConnectionClosed<'_> {
+    /// Whether every byte of both directions was seen, from the first to the last.
+    pub fn is_complete(&self) -> bool {
+        self.account.iter().all(Account::is_complete)
+    }
+}
+
+/// What was seen of one direction of a connection, and what was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Payload bytes of the TCP stream that were seen, each once.
+    pub bytes_seen: u64,
+    /// Payload bytes of the TCP stream that exist and were not seen.
+    pub bytes_missing: u64,
+    /// Gaps they lie in.
+    pub gaps: u64,
+    /// Payload bytes seen more than once.
+    pub bytes_retransmitted: u64,
+    /// Frames.
+    pub frames: u64,
+    /// Messages, truncated ones included.
+    pub messages: u64,
+    /// Messages of which something is missing.
+    pub messages_truncated: u64,
+    /// Whether the stream's first byte was seen or known (SYN).
+    pub start_seen: bool,
+    /// Whether the stream's end was seen and everything up to it accounted for (FIN, or RST).
+    pub end_seen: bool,
+}
+
+impl Account {
+    /// Whether every byte was seen, from the first to the last.
+    pub const fn is_complete(&self) -> bool {
+        self.start_seen && self.end_seen && self.bytes_missing == 0
+    }
+}
+
+/// The whole run in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Packets given to the engine.
+    pub packets: u64,
+    /// Packets that are no TCP segment of an observed connection, malformed ones included.
+    pub packets_ignored: u64,
+    /// Connections reported.
+    pub connections: u64,
+    /// Of these: how many were open at the end.
+    pub connections_open: u64,
+    /// Of these: how many are known to lack bytes.
+    pub connections_incomplete: u64,
+    /// TCP connections that were followed and not reported, since no WebSocket upgrade was seen on them.
+    pub connections_other: u64,
+    /// Upgrades that succeeded.
+    pub handshakes: u64,
+    /// The account of all connections together, indexed by [`Direction::index`].
+    pub account: [Account; 2],
+    /// Gaps by cause, in the order of [`GapCause::ALL`].
+    pub gaps: [u64; 4],
+    /// Anomalies, those beyond [`Limits::connection_anomalies`](crate::Limits::connection_anomalies) included.
+    pub anomalies: u64,
+    /// How often each bound was reached, in the order of [`Limit::ALL`].
+    pub limits: [u64; Limit::ALL.len()],
+    /// What the capture itself counted; `None` where it cannot.
+    pub capture: Option<CaptureCounters>,
+}
+
+/// What the capture counted, whatever its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureCounters {
+    /// Packets that passed the observed ports.
+    pub seen: u64,
+    /// Packets handed to the engine.
+    pub captured: u64,
+    /// Of these: cut by the snap length or in part lost.
+    pub truncated: u64,
+    /// Packets left out because they were asked to be.
+    pub filtered: u64,
+    /// Packets lost, by reason.
+    pub losses: Vec<(&'static str, u64)>,
+}
