@@ -15,6 +15,7 @@ pub mod chat;
 pub mod engine;
 pub mod http;
 pub mod limits;
+pub mod link;
 pub mod packet;
 pub mod record;
 pub mod tcp;
