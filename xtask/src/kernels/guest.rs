@@ -254,7 +254,7 @@ impl Report {
         }
         match self.finished {
             None if self.limited => {
-                complaints.push("the guest reached its time limit (see --limit)".to_owned())
+                complaints.push("the guest reached its time limit (see --limit)".to_owned());
             }
             None => complaints.push("the guest ended before it was finished".to_owned()),
             Some(taint) => {
