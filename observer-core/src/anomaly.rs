@@ -2,9 +2,173 @@
 //!
 //! Owns the names. Must not know how any of them is found. Bounded: a closed list, safe as metric labels.
 
-/// What is out of order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AnomalyCode {
-    /// A client sent a frame without a mask (RFC 6455 §5.1).
-    UnmaskedClientFrame,
+use std::fmt;
+
+macro_rules! anomalies {
+    ($($variant:ident $code:literal $sentence:literal $section:literal)*) => {
+        /// What is out of order.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum AnomalyCode {
+            $(#[doc = $sentence] $variant,)*
+        }
+
+        impl AnomalyCode {
+            /// Every anomaly, in the order of the layers that find them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name in JSON and in metrics, in kebab case.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// What it means, in one English sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
+            }
+
+            /// The rule that is broken, as `RFC 6455 §5.1`; empty where no rule is.
+            pub const fn section(self) -> &'static str {
+                match self { $(Self::$variant => $section,)* }
+            }
+        }
+    };
+}
+
+anomalies! {
+    UnmaskedClientFrame "unmasked-client-frame"
+        "A client sent a frame without a mask."
+        "RFC 6455 §5.1"
+    MaskedServerFrame "masked-server-frame"
+        "A server sent a masked frame."
+        "RFC 6455 §5.1"
+    ReservedBitSet "reserved-bit-set"
+        "A frame has a reserved bit set that no negotiated extension gives a meaning here."
+        "RFC 6455 §5.2"
+    ReservedOpcode "reserved-opcode"
+        "A frame has an opcode that the protocol does not define."
+        "RFC 6455 §5.2"
+    NonMinimalLength "non-minimal-length"
+        "A frame's length is written in more bytes than it needs."
+        "RFC 6455 §5.2"
+    LengthHighBitSet "length-high-bit-set"
+        "A frame's 64-bit length has its highest bit set."
+        "RFC 6455 §5.2"
+    FragmentedControlFrame "fragmented-control-frame"
+        "A control frame says that it is a fragment."
+        "RFC 6455 §5.5"
+    LongControlFrame "long-control-frame"
+        "A control frame has more than 125 bytes of payload."
+        "RFC 6455 §5.5"
+    ContinuationWithoutStart "continuation-without-start"
+        "A continuation frame came while no message was unfinished."
+        "RFC 6455 §5.4"
+    DataFrameInsideMessage "data-frame-inside-message"
+        "A new message began while another was unfinished."
+        "RFC 6455 §5.4"
+    InvalidUtf8 "invalid-utf8"
+        "A text message is not valid UTF-8."
+        "RFC 6455 §8.1"
+    ClosePayloadTooShort "close-payload-too-short"
+        "A close frame has a payload of one byte, too short for a code."
+        "RFC 6455 §5.5.1"
+    CloseCodeInvalid "close-code-invalid"
+        "A close frame has a code that must not be sent."
+        "RFC 6455 §7.4"
+    CloseReasonInvalidUtf8 "close-reason-invalid-utf8"
+        "A close frame's reason is not valid UTF-8."
+        "RFC 6455 §5.5.1"
+    FrameAfterClose "frame-after-close"
+        "A frame came behind a close frame of the same direction."
+        "RFC 6455 §5.5.1"
+    StreamEndsInsideFrame "stream-ends-inside-a-frame"
+        "The TCP stream ended within a frame."
+        "RFC 6455 §5.2"
+    StreamEndsInsideMessage "stream-ends-inside-a-message"
+        "The TCP stream ended between the fragments of a message."
+        "RFC 6455 §5.4"
+    ResynchronisationFailed "resynchronisation-failed"
+        "What was taken for frames behind a hole turned out to be none: what was shown as resynchronised since may be wrong."
+        ""
+    Tls "tls"
+        "The connection begins with TLS, so that its content cannot be read."
+        ""
+    Http2 "http2"
+        "The connection begins with HTTP/2, whose WebSockets (RFC 8441) are not decoded."
+        ""
+    NotHttp "not-http"
+        "The connection does not begin with HTTP."
+        ""
+    HeadTooLong "head-too-long"
+        "An HTTP head exceeds the bound of the observer."
+        ""
+    HeadMalformed "head-malformed"
+        "An HTTP head is malformed."
+        "RFC 9112 §2"
+    HeaderFolded "header-folded"
+        "An HTTP header field is folded over several lines, which is obsolete."
+        "RFC 9112 §5.2"
+    HandshakeRequestInvalid "handshake-request-invalid"
+        "An upgrade request lacks something that it must have."
+        "RFC 6455 §4.1"
+    HandshakeAnswerInvalid "handshake-answer-invalid"
+        "The answer to an upgrade request lacks something that it must have."
+        "RFC 6455 §4.2.2"
+    HandshakeWrongAccept "handshake-wrong-accept"
+        "The answer's Sec-WebSocket-Accept does not belong to the request's key."
+        "RFC 6455 §4.2.2"
+    HandshakeSubprotocolNotOffered "handshake-subprotocol-not-offered"
+        "The server chose a subprotocol that the client did not offer."
+        "RFC 6455 §4.1"
+    HandshakeExtensionNotOffered "handshake-extension-not-offered"
+        "The server chose an extension that the client did not offer."
+        "RFC 6455 §4.1"
+    HandshakeExtensionInvalid "handshake-extension-invalid"
+        "The parameters of an extension are not valid."
+        "RFC 7692 §7.1"
+    PacketMalformed "packet-malformed"
+        "A packet's headers contradict each other or its length."
+        ""
+    OverlapDiffers "overlap-differs"
+        "The same place of a TCP stream was sent with different bytes."
+        "RFC 9293 §3.8.1"
+    SegmentOutsideWindow "segment-outside-window"
+        "A TCP segment lies far outside of what the other end can take."
+        "RFC 9293 §3.10.7.4"
+    DataAfterFin "data-after-fin"
+        "A TCP segment has bytes behind the end of its stream."
+        "RFC 9293 §3.10.7.4"
+    LateDataAfterGap "late-data-after-gap"
+        "Bytes came after they had been given up as missing."
+        ""
+}
+
+impl fmt::Display for AnomalyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_code_is_unique_and_in_kebab_case() {
+        let codes: BTreeSet<&str> = AnomalyCode::ALL.iter().map(|code| code.code()).collect();
+        assert_eq!(codes.len(), AnomalyCode::ALL.len());
+        for code in codes {
+            assert!(
+                code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            );
+        }
+    }
+
+    #[test]
+    fn every_sentence_is_one_and_every_section_names_an_rfc() {
+        for code in AnomalyCode::ALL {
+            assert!(code.sentence().ends_with('.'), "{code}");
+            assert!(code.section().is_empty() || code.section().starts_with("RFC "), "{code}");
+        }
+    }
 }

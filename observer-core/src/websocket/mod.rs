@@ -3,4 +3,14 @@
 //! Owns the wire format. Must not know TCP, HTTP or the chat. Bounded by `limits.rs`: no frame or message is held
 //! beyond `message_bytes`, and a length that a peer claims allocates nothing.
 
+pub mod close;
+pub mod decoder;
+pub mod extension;
 pub mod frame;
+pub mod mask;
+
+mod assembly;
+mod resync;
+
+pub use decoder::{Decoder, Item, Shared, StreamEnd};
+pub use extension::{Compression, DeflateParameters, Extensions};

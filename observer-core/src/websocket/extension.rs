@@ -1,0 +1,56 @@
+//! What the two ends agreed on besides RFC 6455 itself.
+//!
+//! Owns the meaning of negotiated extensions for the decoder. Must not know how they were negotiated. Bounded:
+//! plain values.
+
+/// The extensions of a connection, as far as they matter to decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// Whether messages may be compressed.
+    pub compression: Compression,
+    /// Whether an extension is in use that the decoder does not know: reserved bits may then mean anything.
+    pub unknown: bool,
+}
+
+/// Whether messages may come through permessage-deflate (RFC 7692).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// It was not negotiated.
+    #[default]
+    Off,
+    /// It was, with these parameters.
+    Deflate(DeflateParameters),
+    /// The handshake was not seen.
+    Unseen,
+}
+
+impl Compression {
+    /// Whether RSV1 on the first frame of a message says that it is compressed.
+    pub const fn is_possible(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+}
+
+/// The parameters of permessage-deflate that the server's answer settled (RFC 7692 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeflateParameters {
+    /// The server compresses each message by itself.
+    pub server_no_context_takeover: bool,
+    /// The client compresses each message by itself.
+    pub client_no_context_takeover: bool,
+    /// Base-2 logarithm of the server's window, 8 to 15.
+    pub server_max_window_bits: u8,
+    /// Base-2 logarithm of the client's window, 8 to 15.
+    pub client_max_window_bits: u8,
+}
+
+impl Default for DeflateParameters {
+    fn default() -> Self {
+        Self {
+            server_no_context_takeover: false,
+            client_no_context_takeover: false,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+        }
+    }
+}
