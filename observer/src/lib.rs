@@ -1,0 +1,6 @@
+//! The root shell of observer: everything that touches the kernel, files, and terminals.
+//!
+//! Owns: nothing but the list of its parts; a library so that tests can reach them. Must not know: how
+//! packets become messages, which is observer-core's part. Bounded by: what each part states.
+
+pub mod capture;
