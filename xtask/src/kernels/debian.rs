@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Kernel;
+use super::{Kernel, Package};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -37,44 +37,44 @@ pub struct Installed {
     pub modules: PathBuf,
 }
 
-/// Gives the kernel from `directory/<suite>`, after fetching it there if it is not there yet or a newer one is asked for.
+/// Gives the kernel from `directory/<name>`, after fetching it there if it is not there yet or a newer one is asked for.
 pub fn install(kernel: &Kernel, directory: &Path, refresh: bool) -> Result<Installed> {
-    let home = directory.join(kernel.suite);
-    let state = home.join(format!("{}.json", kernel.meta_package));
-    if !refresh && let Some(installed) = remembered(&state) {
-        return Ok(installed);
+    let home = directory.join(kernel.name);
+    let state = home.join("kernel.json");
+    let previous = remembered(&state);
+    if let (false, Some(installed)) = (refresh, &previous) {
+        return Ok(installed.clone());
     }
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
 
-    let apt = PrivateApt::update(kernel, directory)?;
-    let meta = apt.run("apt-cache", &["show", "--no-all-versions", kernel.meta_package])?;
-    let (package, wanted) = resolve_meta(&meta).with_context(|| {
-        format!(
-            "{} in {} names no kernel image; is the table in xtask right?",
-            kernel.meta_package, kernel.suite
-        )
-    })?;
-    let candidates = apt.run("apt-cache", &["show", &package])?;
-    let version = pick_version(&candidates, wanted.as_deref())
-        .ok_or_else(|| anyhow!("{} has no {package} ({wanted:?}); try again later", kernel.suite))?;
-    if let Some(installed) = remembered(&state)
-        && (installed.package.as_str(), installed.version.as_str()) == (package.as_str(), version.as_str())
+    let apt = PrivateApt::update(kernel, &directory.join("apt").join(kernel.name))?;
+    let parts = apt.parts(kernel)?;
+    let (package, version) = parts.first().cloned().unwrap_or_default();
+    if let Some(previous) = &previous
+        && (previous.package.as_str(), previous.version.as_str()) == (package.as_str(), version.as_str())
     {
-        return Ok(installed);
+        return Ok(previous.clone());
     }
 
     let download = home.join("download");
     remove(&download)?;
     fs::create_dir_all(&download)?;
-    apt.run_in(&download, "apt-get", &["--quiet", "download", &format!("{package}={version}")])?;
-    let archive = only_entry(&download)?;
+    let wanted: Vec<_> = parts.iter().map(|(name, version)| format!("{name}={version}")).collect();
+    let mut arguments = vec!["--quiet", "download"];
+    arguments.extend(wanted.iter().map(String::as_str));
+    apt.run_in(&download, "apt-get", &arguments)?;
 
     let unpacked = home.join("unpacking");
     remove(&unpacked)?;
-    run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
-    // Packages since trixie have /usr/lib/modules.
+    for archive in entries(&download)? {
+        run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
+    }
+    // Newer packages have /usr/lib/modules.
     let prefix = if unpacked.join("usr/lib/modules").is_dir() { "usr" } else { "" };
-    let release = file_name(&only_entry(&unpacked.join(prefix).join("lib/modules"))?);
+    let release = match entries(&unpacked.join(prefix).join("lib/modules"))?.as_slice() {
+        [only] => only.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        other => bail!("{package} holds modules of {} kernels instead of one", other.len()),
+    };
     // Debian makes modules.dep when the package is installed; nothing is installed here.
     run(Command::new("depmod").arg("--basedir").arg(unpacked.join(prefix)).arg(&release))?;
 
@@ -82,17 +82,12 @@ pub fn install(kernel: &Kernel, directory: &Path, refresh: bool) -> Result<Insta
     remove(&root)?;
     fs::rename(&unpacked, &root)?;
     remove(&download)?;
-    let installed = Installed {
-        image: root.join("boot").join(format!("vmlinuz-{release}")),
-        modules: root.join(prefix).join("lib/modules").join(&release),
-        package,
-        version,
-        release,
+    let modules = root.join(prefix).join("lib/modules").join(&release);
+    let images = [root.join("boot").join(format!("vmlinuz-{release}")), modules.join("vmlinuz")];
+    let Some(image) = images.into_iter().find(|image| image.is_file()) else {
+        bail!("{package} holds no vmlinuz in a place that xtask knows; look into {}", root.display());
     };
-    if !installed.image.is_file() {
-        bail!("{} holds no {}", archive.display(), installed.image.display());
-    }
-    let previous = remembered(&state);
+    let installed = Installed { package, version, release, image, modules };
     let new_state = state.with_extension("json.new");
     fs::write(&new_state, serde_json::to_vec_pretty(&installed)?)?;
     fs::rename(&new_state, &state)?;
@@ -116,17 +111,16 @@ struct PrivateApt {
 
 impl PrivateApt {
     /// Writes the configuration and fetches the suite's lists from the first mirror that has them.
-    fn update(kernel: &Kernel, directory: &Path) -> Result<Self> {
+    fn update(kernel: &Kernel, home: &Path) -> Result<Self> {
         if !Path::new(KEYRING).is_file() {
             bail!("{KEYRING} is missing: apt-get install debian-archive-keyring");
         }
-        let home = directory.join("apt").join(kernel.suite);
         for needed in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(home.join(needed))?;
         }
         fs::write(home.join("status"), "")?;
         let apt = Self { configuration: home.join("apt.conf") };
-        fs::write(&apt.configuration, configuration(&home))?;
+        fs::write(&apt.configuration, configuration(home))?;
 
         let mut failures = Vec::new();
         for mirror in mirrors(&host_sources()) {
@@ -147,6 +141,49 @@ impl PrivateApt {
             kernel.suite,
             failures.join("\n")
         )
+    }
+
+    /// The packages that a kernel consists of, with their versions; the image that names it is the first.
+    fn parts(&self, kernel: &Kernel) -> Result<Vec<(String, String)>> {
+        let (package, wanted) = match kernel.package {
+            Package::Meta(meta) => {
+                let shown = self.run("apt-cache", &["show", "--no-all-versions", meta])?;
+                dependencies(&shown)
+                    .into_iter()
+                    .find(|(name, _)| name.starts_with("linux-image-"))
+                    .ok_or_else(|| {
+                        anyhow!(
+                            "{meta} in {} depends on no kernel; is the table in xtask right?",
+                            kernel.suite
+                        )
+                    })?
+            }
+            Package::Newest { prefix, suffix } => {
+                let names = self.run("apt-cache", &["pkgnames", prefix])?;
+                let package = newest(&names, prefix, suffix).ok_or_else(|| {
+                    anyhow!("{} has no {prefix}*{suffix}; is the table in xtask right?", kernel.suite)
+                })?;
+                (package, None)
+            }
+        };
+        let shown = self.run("apt-cache", &["show", &package])?;
+        let stanza = pick_version(&shown, wanted.as_deref())
+            .ok_or_else(|| anyhow!("{} has no {package} ({wanted:?}); try again later", kernel.suite))?;
+        let version = field(stanza, "Version").unwrap_or_default().to_owned();
+        let mut parts = vec![(package, version)];
+        // Since 7.x the image is an empty package that depends on its parts in the exact version. Earlier ones hold all
+        // that is needed here, but some name a part, too, that the archive no longer has.
+        for (name, version) in dependencies(stanza) {
+            let is_part =
+                ["linux-binary-", "linux-modules-", "linux-base-"].iter().any(|part| name.starts_with(part));
+            if let (true, Some(version)) = (is_part, version)
+                && let Ok(shown) = self.run("apt-cache", &["show", &name])
+                && pick_version(&shown, Some(&version)).is_some()
+            {
+                parts.push((name, version));
+            }
+        }
+        Ok(parts)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
@@ -246,13 +283,7 @@ fn debian_uris(sources: &str) -> (Option<String>, Option<String>) {
         }
     };
     for stanza in sources.split("\n\n") {
-        let field = |name: &str| {
-            stanza
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(str::trim)
-                .unwrap_or_default()
-        };
+        let field = |name| field(stanza, name).unwrap_or_default();
         if let Some(address) = field("URIs").split_whitespace().next()
             && field("Types").split_whitespace().any(|kind| kind == "deb")
             && field("Enabled") != "no"
@@ -273,13 +304,15 @@ fn debian_uris(sources: &str) -> (Option<String>, Option<String>) {
     (main, security)
 }
 
-/// The kernel image that a meta package depends on, and the version if it is exact.
-fn resolve_meta(show: &str) -> Result<(String, Option<String>)> {
-    let depends = show
-        .lines()
-        .find_map(|line| line.strip_prefix("Depends:"))
-        .ok_or_else(|| anyhow!("apt-cache shows no dependencies:\n{}", show.trim()))?;
-    for dependency in depends.split(',') {
+/// A field of a stanza as `apt-cache show` prints it.
+fn field<'text>(stanza: &'text str, name: &str) -> Option<&'text str> {
+    stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// What the first stanza depends on: each package, and its version where it is exact.
+fn dependencies(show: &str) -> Vec<(String, Option<String>)> {
+    let first = show.split("\n\n").next().unwrap_or_default();
+    let one = |dependency: &str| {
         // Of alternatives the first is Debian's own choice.
         let dependency = dependency.split('|').next().unwrap_or_default().trim();
         let (name, version) = match dependency.split_once('(') {
@@ -287,17 +320,31 @@ fn resolve_meta(show: &str) -> Result<(String, Option<String>)> {
             None => (dependency, None),
         };
         let name = name.split(':').next().unwrap_or_default();
-        if name.starts_with("linux-image-") {
-            return Ok((name.to_owned(), version.map(|version| version.trim().to_owned())));
-        }
-    }
-    bail!("it depends on{depends}")
+        (name.to_owned(), version.map(|version| version.trim().to_owned()))
+    };
+    field(first, "Depends")
+        .unwrap_or_default()
+        .split(',')
+        .map(one)
+        .filter(|(name, _)| !name.is_empty())
+        .collect()
 }
 
-/// The version to fetch, out of the stanzas that `apt-cache show` prints, best first.
-fn pick_version(show: &str, wanted: Option<&str>) -> Option<String> {
-    let mut versions = show.lines().filter_map(|line| line.strip_prefix("Version:")).map(str::trim);
-    versions.find(|version| wanted.is_none_or(|wanted| *version == wanted)).map(str::to_owned)
+/// The stanza to take, out of those that `apt-cache show` prints, best first.
+fn pick_version<'text>(show: &'text str, wanted: Option<&str>) -> Option<&'text str> {
+    show.split("\n\n").find(|stanza| {
+        field(stanza, "Version").is_some_and(|version| wanted.is_none_or(|wanted| version == wanted))
+    })
+}
+
+/// The name with the highest numbers between prefix and suffix.
+fn newest(names: &str, prefix: &str, suffix: &str) -> Option<String> {
+    let numbers = |name: &str| -> Option<Vec<u64>> {
+        let middle = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+        let (numbers, _) = middle.split_once('+').unwrap_or((middle, ""));
+        numbers.split(['.', '-']).map(|number| number.parse().ok()).collect()
+    };
+    names.lines().filter_map(|name| Some((numbers(name)?, name))).max().map(|(_, name)| name.to_owned())
 }
 
 /// Runs a command to its end and gives what it printed; if it fails, the error holds all it said.
@@ -324,17 +371,9 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-fn only_entry(directory: &Path) -> Result<PathBuf> {
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let listing = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    let entries = listing.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    match entries.as_slice() {
-        [entry] => Ok(entry.clone()),
-        other => bail!("expected one entry in {}, found {other:?}", directory.display()),
-    }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    listing.map(|entry| Ok(entry?.path())).collect()
 }
 
 #[cfg(test)]
@@ -344,26 +383,46 @@ mod tests {
     #[test]
     fn a_meta_package_leads_to_its_image_in_the_exact_version() {
         let show = "Package: linux-image-cloud-amd64\nVersion: 5.10.262-1\n\
-                    Depends: linux-image-5.10.0-46-cloud-amd64 (= 5.10.262-1)\n";
+                    Depends: linux-image-5.10.0-46-cloud-amd64 (= 5.10.262-1)\n\nDepends: linux-image-older\n";
         let expected = ("linux-image-5.10.0-46-cloud-amd64".to_owned(), Some("5.10.262-1".to_owned()));
-        assert_eq!(resolve_meta(show).unwrap(), expected);
+        assert_eq!(dependencies(show), [expected]);
     }
 
     #[test]
-    fn a_meta_package_may_depend_on_other_things_and_on_no_exact_version() {
-        let show =
-            "Depends: initramfs-tools (>= 0.1), linux-image-6.1.0-56-cloud-amd64:amd64 | linux-image-other\n";
-        assert_eq!(resolve_meta(show).unwrap(), ("linux-image-6.1.0-56-cloud-amd64".to_owned(), None));
-        assert!(resolve_meta("Depends: bash\n").is_err());
-        assert!(resolve_meta("N: Unable to locate package\n").is_err());
+    fn dependencies_may_have_alternatives_architectures_and_ranges() {
+        let show = "Depends: dracut | initramfs-tools (>= 0.1), linux-image-6.1.0-56-cloud-amd64:amd64, \
+                    linux-base-7.3.4 (= 7.3.4-1~bpo13+1), linux-base (>= 4.3)\n";
+        let found = dependencies(show);
+        let found: Vec<_> = found.iter().map(|(name, version)| (name.as_str(), version.as_deref())).collect();
+        assert_eq!(
+            found,
+            [
+                ("dracut", None),
+                ("linux-image-6.1.0-56-cloud-amd64", None),
+                ("linux-base-7.3.4", Some("7.3.4-1~bpo13+1")),
+                ("linux-base", None)
+            ]
+        );
+        assert_eq!(dependencies("N: Unable to locate package\n"), []);
     }
 
     #[test]
     fn the_version_asked_for_is_picked_else_the_best() {
         let show = "Package: a\nVersion: 2-1\n\nPackage: a\nVersion: 1-1\n";
-        assert_eq!(pick_version(show, Some("1-1")).as_deref(), Some("1-1"));
-        assert_eq!(pick_version(show, None).as_deref(), Some("2-1"));
-        assert_eq!(pick_version(show, Some("3-1")), None);
+        let version = |wanted| pick_version(show, wanted).and_then(|stanza| field(stanza, "Version"));
+        assert_eq!(version(Some("1-1")), Some("1-1"));
+        assert_eq!(version(None), Some("2-1"));
+        assert_eq!(version(Some("3-1")), None);
+    }
+
+    #[test]
+    fn the_newest_name_is_the_one_with_the_highest_numbers() {
+        let names = "linux-image-6.18.5+deb13-cloud-amd64\nlinux-image-6.18.15+deb13-cloud-amd64\n\
+                     linux-image-6.18.15+deb13-cloud-amd64-unsigned\nlinux-image-6.18.9+deb13-amd64\n\
+                     linux-image-6.18.x-cloud-amd64\n";
+        let found = newest(names, "linux-image-6.18.", "-cloud-amd64");
+        assert_eq!(found.as_deref(), Some("linux-image-6.18.15+deb13-cloud-amd64"));
+        assert_eq!(newest(names, "linux-image-6.19.", "-cloud-amd64"), None);
     }
 
     #[test]
