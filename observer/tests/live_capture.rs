@@ -139,24 +139,29 @@ fn echo_once(client: &mut TcpStream, message: &[u8]) {
     assert_eq!(answer, message);
 }
 
-/// Puts the payload of one direction together by sequence number. Everything must be there.
+/// Puts the payload of one direction together by sequence number. Everything must be there, though not in
+/// this order: loopback reorders when the sender moves to another CPU.
 fn payload(seen: &[Seen], direction: u8) -> Vec<u8> {
-    let mut initial = None;
+    let packets = || {
+        seen.iter()
+            .filter(move |packet| packet.header.direction == direction)
+            .map(Seen::parse)
+    };
+    let initial = packets()
+        .find(|packet| packet.flags & TCP_SYN != 0)
+        .expect("the SYN was captured")
+        .sequence
+        .wrapping_add(1);
+    let mut segments: Vec<(usize, &[u8])> = packets()
+        .filter(|packet| !packet.payload.is_empty())
+        .map(|packet| (packet.sequence.wrapping_sub(initial) as usize, packet.payload))
+        .collect();
+    segments.sort_by_key(|(start, _)| *start);
     let mut bytes: Vec<u8> = Vec::new();
-    for packet in seen.iter().filter(|packet| packet.header.direction == direction) {
-        let parsed = packet.parse();
-        if parsed.flags & TCP_SYN != 0 {
-            initial = Some(parsed.sequence.wrapping_add(1));
-            continue;
-        }
-        let start = parsed.sequence.wrapping_sub(initial.expect("the SYN was captured")) as usize;
-        if parsed.payload.is_empty() {
-            continue;
-        }
-        let end = start + parsed.payload.len();
-        assert!(start <= bytes.len(), "a hole before byte {start} of {}", bytes.len());
-        bytes.resize(bytes.len().max(end), 0);
-        bytes[start..end].copy_from_slice(parsed.payload);
+    for (start, segment) in segments {
+        assert!(start <= bytes.len(), "a hole from byte {} to {start}", bytes.len());
+        bytes.resize(bytes.len().max(start + segment.len()), 0);
+        bytes[start..start + segment.len()].copy_from_slice(segment);
     }
     bytes
 }
@@ -441,19 +446,29 @@ fn large_write_arrives_whole(loopback: IpAddr) -> u32 {
     longest
 }
 
-#[test]
-fn large_writes_arrive_byte_exact_and_packets_over_64_kib_whole() {
-    let longest_ipv4 = large_write_arrives_whole(Ipv4Addr::LOCALHOST.into());
-    let longest_ipv6 = large_write_arrives_whole(Ipv6Addr::LOCALHOST.into());
-    eprintln!("longest packet: {longest_ipv4} bytes over IPv4, {longest_ipv6} over IPv6");
-    assert!(longest_ipv4 > 30_000);
-    // BIG TCP, without which no packet is longer than 64 KiB, came with Linux 5.19.
+/// Packets over 64 KiB are made since Linux 6.3, on loopback too, though not by every write.
+fn makes_packets_over_64_kib() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap(), numbers.next().unwrap());
-    if version >= (6, 3) {
-        assert!(longest_ipv4.max(longest_ipv6) > 65_536, "no packet came in pieces");
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 3)
+}
+
+#[test]
+fn large_writes_arrive_byte_exact_and_packets_over_64_kib_whole() {
+    let mut longest = 0;
+    for _ in 0..5 {
+        longest = longest.max(large_write_arrives_whole(Ipv4Addr::LOCALHOST.into()));
+        longest = longest.max(large_write_arrives_whole(Ipv6Addr::LOCALHOST.into()));
+        if longest > 65_536 || !makes_packets_over_64_kib() {
+            break;
+        }
     }
+    eprintln!("longest packet: {longest} bytes");
+    assert!(longest > 30_000);
+    assert!(
+        longest > 65_536 || !makes_packets_over_64_kib(),
+        "no packet came in pieces"
+    );
 }
 
 #[test]
@@ -483,35 +498,46 @@ fn a_ring_that_is_too_small_loses_packets_and_counts_every_one() {
 
 #[test]
 fn a_long_packet_that_does_not_fit_is_delivered_as_far_as_it_went() {
-    let (listener, server) = listen(Ipv6Addr::LOCALHOST.into());
-    let mut capture = start(&Options { ring_bytes: 256 << 10, ..on_port(server.port()) });
-    let message = pattern(8 << 20);
-    let expected = message.len();
-    let server_thread = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut received = vec![0; expected];
-        stream.read_exact(&mut received).unwrap();
-    });
-    let mut client = TcpStream::connect(server).unwrap();
-    let writer_message = message.clone();
-    let writing = thread::spawn(move || client.write_all(&writer_message).unwrap());
-    let mut seen = Vec::new();
-    while !writing.is_finished() {
-        drain(&mut capture, &mut seen);
-    }
-    server_thread.join().unwrap();
-    let seen = finish(&mut capture, seen);
-    let counters = capture.counters();
-    eprintln!("{counters}; {:?}", capture.piece_statistics());
-    let initial = seen[0].parse().sequence.wrapping_add(1);
-    for packet in seen.iter().filter(|packet| packet.header.direction == DIRECTION_INGRESS) {
-        let parsed = packet.parse();
-        if parsed.flags & TCP_SYN == 0 && !parsed.payload.is_empty() {
-            let start = parsed.sequence.wrapping_sub(initial) as usize;
-            assert!(parsed.payload == &message[start..start + parsed.payload.len()]);
+    // Nothing is drained: where the ring ends, it often has room for a long packet's first piece only. Only
+    // the sender's side sees packets over 64 KiB, loopback cuts them before they arrive.
+    const RING_BYTES: u32 = 512 << 10;
+    const LENGTH: usize = 4 << 20;
+    let message = pattern(LENGTH);
+    for _ in 0..30 {
+        let (listener, server) = listen(Ipv6Addr::LOCALHOST.into());
+        let mut capture = start(&Options {
+            side: Side::Client,
+            ring_bytes: RING_BYTES,
+            ..on_port(server.port())
+        });
+        let server_thread = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut vec![0; LENGTH]).unwrap();
+        });
+        let mut client = TcpStream::connect(server).unwrap();
+        client.write_all(&message).unwrap();
+        server_thread.join().unwrap();
+        let seen = Vec::new();
+        let seen = finish(&mut capture, seen);
+        let initial = seen[0].parse().sequence.wrapping_add(1);
+        for packet in &seen {
+            let parsed = packet.parse();
+            if packet.header.direction == DIRECTION_EGRESS && !parsed.payload.is_empty() {
+                let start = parsed.sequence.wrapping_sub(initial) as usize;
+                assert!(parsed.payload == &message[start..start + parsed.payload.len()]);
+            }
+            assert_eq!(
+                packet.rest_lost,
+                packet.bytes.len() < packet.header.packet_length as usize
+            );
         }
-        assert_eq!(packet.rest_lost, packet.bytes.len() < packet.header.packet_length as usize);
+        let counters = capture.counters();
+        if counters.get(Counter::CapturedPartly) > 0 {
+            eprintln!("{counters}; {:?}", capture.piece_statistics());
+            return;
+        }
     }
+    assert!(!makes_packets_over_64_kib(), "no packet was captured in part");
 }
 
 #[test]
