@@ -1,0 +1,132 @@
+//! Owns every limit and period of the server, with its default and what happens when it is reached.
+//!
+//! Must not know sockets, JSON or the command line. Nothing here grows.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+/// What the server allows and how long it waits. [`Config::default`] suits a chat of a few thousand people.
+///
+/// The product of the limits bounds the memory that peers can take: each connection holds at most one incoming
+/// message (four times [`max_message_bytes`](Self::max_message_bytes)) and one queue of outgoing ones. The text of a
+/// broadcast is shared by all queues that it waits in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How often `{"type":"ping"}` is sent to each chat connection; zero turns the heartbeat off, and then silent
+    /// connections are kept for ever. Default 30 s.
+    pub ping_interval: Duration,
+    /// How long a client may stay silent after a ping before it is closed with 1008. Any whole WebSocket message or
+    /// pong frame counts as an answer. Default 20 s.
+    pub ping_timeout: Duration,
+    /// How long a client may take from connecting to the end of its HTTP request; then it is dropped. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long a close handshake may take before the connection is dropped; also bounds the shutdown. Default 3 s.
+    pub close_timeout: Duration,
+    /// Longest chat message (the JSON text as sent), in bytes. A longer one is answered with the error
+    /// `message_too_long` and dropped; one of more than four times this length also ends the connection with
+    /// close 1009, since it is refused before it is read. Default 65,536.
+    pub max_message_bytes: usize,
+    /// Longest name, in bytes of UTF-8; a longer one is answered with the error `name_too_long`. Default 64.
+    pub max_name_bytes: usize,
+    /// Most connections at a time, handshakes included. Further clients get HTTP status 503. Default 10,000.
+    pub max_connections: usize,
+    /// Most messages that wait for one client. When one more comes, the client is a slow reader: its queue is
+    /// dropped and the connection closed with 1013. Default 16,384.
+    pub max_queued_messages: usize,
+    /// Most bytes that wait for one client, with the same consequence; a single message may exceed it. Default 8 MiB.
+    pub max_queued_bytes: usize,
+    /// Whether the path `/echo` exists, which sends every text and binary message back as it is. For conformance and
+    /// load tests; it has no heartbeat. Default off.
+    pub echo: bool,
+    /// Longest message on `/echo`, in bytes; a longer one ends that connection with close 1009. Default 64 MiB.
+    pub max_echo_message_bytes: usize,
+    /// What is written to standard error. Default [`Verbosity::Normal`].
+    pub verbosity: Verbosity,
+}
+
+/// Which events are written to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Warnings only.
+    Quiet,
+    /// Start, stop, and everything that was refused, dropped or shed.
+    Normal,
+    /// Also each connection, login and logout.
+    Verbose,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(20),
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(3),
+            max_message_bytes: 64 * 1024,
+            max_name_bytes: 64,
+            max_connections: 10_000,
+            max_queued_messages: 16 * 1024,
+            max_queued_bytes: 8 * 1024 * 1024,
+            echo: false,
+            max_echo_message_bytes: 64 * 1024 * 1024,
+            verbosity: Verbosity::Normal,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that no server could run with.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting and what it needs.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(
+            self.ping_interval.is_zero() || !self.ping_timeout.is_zero(),
+            "the ping timeout is zero, so every client would be dropped; give it a time, or switch the heartbeat off \
+             with a ping interval of 0"
+        );
+        ensure!(!self.handshake_timeout.is_zero(), "the handshake timeout must be longer than zero");
+        ensure!(!self.close_timeout.is_zero(), "the close timeout must be longer than zero");
+        ensure!(
+            (64..=Self::MOST_MESSAGE_BYTES).contains(&self.max_message_bytes),
+            "the longest message must be between 64 bytes and 256 MiB"
+        );
+        ensure!(
+            (64..=Self::MOST_MESSAGE_BYTES).contains(&self.max_echo_message_bytes),
+            "the longest echo message must be between 64 bytes and 256 MiB"
+        );
+        ensure!(self.max_name_bytes >= 1, "a name needs at least one byte");
+        ensure!(self.max_connections >= 1, "at least one connection must be allowed");
+        ensure!(self.max_queued_messages >= 2, "at least two messages must be allowed to wait for a client");
+        ensure!(self.max_queued_bytes >= 1024, "at least 1024 bytes must be allowed to wait for a client");
+        Ok(())
+    }
+
+    const MOST_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
+
+    /// Where the WebSocket layer refuses a chat message unread, in bytes.
+    pub(crate) fn refused_message_bytes(&self) -> usize {
+        self.max_message_bytes.saturating_mul(4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_heartbeat_without_patience_is_refused_and_none_at_all_is_not() {
+        let mut config = Config { ping_timeout: Duration::ZERO, ..Config::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("ping timeout"));
+        config.ping_interval = Duration::ZERO;
+        config.validate().unwrap();
+    }
+}

@@ -1,0 +1,289 @@
+//! Owns who is logged in and the one order in which all of them hear everything.
+//!
+//! Must not know sockets, tasks or waiting: every call finishes at once. One lock is held while a message is put into
+//! all mailboxes, so all members see broadcasts in the same order, and a newcomer's user list fits between them. Bounded
+//! by the number of connections (each at most one member) and by the bounds of the mailboxes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::mailbox::{Delivery, Mailbox};
+use crate::message::{Recipient, Refusal, Reply, User};
+use crate::statistics::Statistics;
+use crate::time::local_time;
+use crate::websocket::encode_text;
+
+/// The members of the chat.
+pub(crate) struct Hub {
+    members: Mutex<Members>,
+    uids: Uids,
+    closing: AtomicBool,
+    statistics: Arc<Statistics>,
+}
+
+#[derive(Default)]
+struct Members {
+    by_uid: HashMap<u32, Member>,
+    /// Login number → uid, which is the order of the user list.
+    order: BTreeMap<u64, u32>,
+    logins: u64,
+}
+
+struct Member {
+    login: u64,
+    name: Arc<str>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// What a message did to those who got it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    None,
+    /// Somebody's queue is half full although that socket takes bytes: the sender should let others run.
+    Crowded,
+}
+
+impl Hub {
+    pub(crate) fn new(statistics: Arc<Statistics>) -> Self {
+        Self { members: Mutex::default(), uids: Uids::new(), closing: AtomicBool::new(false), statistics }
+    }
+
+    /// A uid for a new connection.
+    pub(crate) fn new_uid(&self) -> u32 {
+        self.uids.next()
+    }
+
+    /// Makes a connection a member: it gets the user list, then all get its login.
+    ///
+    /// The member leaves when the returned membership is dropped.
+    pub(crate) fn login(
+        self: &Arc<Self>,
+        uid: u32,
+        name: &str,
+        mailbox: &Arc<Mailbox>,
+    ) -> (Membership, Pressure) {
+        let name: Arc<str> = name.into();
+        let mut members = self.lock();
+        let login = members.logins;
+        members.logins += 1;
+        members.order.insert(login, uid);
+        members.by_uid.insert(uid, Member { login, name: Arc::clone(&name), mailbox: Arc::clone(mailbox) });
+        let user_list = members
+            .order
+            .values()
+            .filter_map(|uid| members.by_uid.get(uid).map(|member| User { uid: *uid, name: &member.name }))
+            .collect();
+        let list = encode_text(&Reply::UserList { user_list }.to_json());
+        let mut pressure = self.deliver(mailbox, list);
+        let frame = encode_text(&Reply::Login { uid, name: &name, time: &local_time() }.to_json());
+        pressure = pressure.max(self.broadcast(&members, &frame));
+        drop(members);
+        self.statistics.logins.increment();
+        (Membership { hub: Arc::clone(self), uid, name }, pressure)
+    }
+
+    /// Lets nobody be told who leaves from now on, since everybody does.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    fn leave(&self, uid: u32, name: &str) {
+        let mut members = self.lock();
+        if let Some(member) = members.by_uid.remove(&uid) {
+            members.order.remove(&member.login);
+        }
+        if !self.closing.load(Ordering::Relaxed) {
+            let frame = encode_text(&Reply::Logout { uid, name, time: &local_time() }.to_json());
+            self.broadcast(&members, &frame);
+        }
+    }
+
+    fn broadcast(&self, members: &Members, frame: &Bytes) -> Pressure {
+        members
+            .by_uid
+            .values()
+            .map(|member| self.deliver(&member.mailbox, frame.clone()))
+            .max()
+            .unwrap_or(Pressure::None)
+    }
+
+    fn deliver(&self, mailbox: &Mailbox, frame: Bytes) -> Pressure {
+        match mailbox.put(frame) {
+            Delivery::Queued => {
+                self.statistics.messages_queued.increment();
+                Pressure::None
+            }
+            Delivery::Crowded => {
+                self.statistics.messages_queued.increment();
+                Pressure::Crowded
+            }
+            // Its connection finds the queue overflowed and says so in the log.
+            Delivery::TooSlow => Pressure::None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialOrd for Pressure {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pressure {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (*self as u8).cmp(&(*other as u8))
+    }
+}
+
+/// A member's right to speak; dropping it is leaving, however the connection ended.
+pub(crate) struct Membership {
+    hub: Arc<Hub>,
+    uid: u32,
+    name: Arc<str>,
+}
+
+impl Membership {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says something to all, the speaker included, or to one member only.
+    pub(crate) fn say(&self, to: Recipient, content: &str) -> Result<Pressure, Refusal> {
+        let members = self.hub.lock();
+        let say = |time: &str| {
+            encode_text(&Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time }.to_json())
+        };
+        match to {
+            Recipient::All => Ok(self.hub.broadcast(&members, &say(&local_time()))),
+            Recipient::User(uid) => match members.by_uid.get(&uid) {
+                Some(member) => Ok(self.hub.deliver(&member.mailbox, say(&local_time()))),
+                None => Err(Refusal::new("unknown_uid", "nobody with the uid in \"to_uid\" is logged in")),
+            },
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.hub.leave(self.uid, &self.name);
+    }
+}
+
+/// Uids of nine digits that repeat only after 900 million connections.
+struct Uids {
+    start: u64,
+    taken: AtomicU64,
+}
+
+impl Uids {
+    const FIRST: u64 = 100_000_000;
+    const COUNT: u64 = 900_000_000;
+    /// Shares no factor with `COUNT`, so that stepping by it reaches every uid before one comes again.
+    const STEP: u64 = 45_889;
+
+    fn new() -> Self {
+        // Different from run to run, so that a uid of a past run is not somebody else's in this one.
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros());
+        Self { start: u64::try_from(start % u128::from(Self::COUNT)).unwrap_or(0), taken: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> u32 {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed) % Self::COUNT;
+        let uid = Self::FIRST + (self.start + number * Self::STEP) % Self::COUNT;
+        u32::try_from(uid).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::mailbox::Mail;
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(Arc::default()))
+    }
+
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(1000, 1 << 20))
+    }
+
+    /// The JSON of all waiting frames, without their two- or four-byte headers.
+    fn read(mailbox: &Mailbox) -> Vec<String> {
+        std::iter::from_fn(|| match mailbox.take() {
+            Mail::Frame(frame) => {
+                let header = if frame[1] == 126 { 4 } else { 2 };
+                Some(String::from_utf8(frame[header..].to_vec()).unwrap())
+            }
+            Mail::Empty | Mail::Overflowed => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_list_in_order_of_login_and_then_its_own_login() {
+        let hub = hub();
+        let (first, second) = (mailbox(), mailbox());
+        let (_ann, _) = hub.login(900_000_000, "Ann", &first);
+        let (_bob, _) = hub.login(100_000_000, "Bob", &second);
+        let seen = read(&second);
+        assert_eq!(
+            seen[0],
+            r#"{"type":"user_list","user_list":[{"uid":900000000,"name":"Ann"},{"uid":100000000,"name":"Bob"}]}"#
+        );
+        assert!(seen[1].starts_with(r#"{"type":"login","uid":100000000,"name":"Bob","time":""#));
+        assert_eq!(read(&first).len(), 3);
+    }
+
+    #[test]
+    fn leaving_is_told_to_those_who_stay_unless_all_leave() {
+        let hub = hub();
+        let (first, second) = (mailbox(), mailbox());
+        let (ann, _) = hub.login(1, "Ann", &first);
+        let (bob, _) = hub.login(2, "Bob", &second);
+        read(&first);
+        drop(bob);
+        assert!(read(&first)[0].starts_with(r#"{"type":"logout","uid":2,"name":"Bob""#));
+        let (bob, _) = hub.login(3, "Bob", &second);
+        read(&first);
+        hub.close();
+        drop(bob);
+        assert_eq!(read(&first), Vec::<String>::new());
+        drop(ann);
+        assert!(hub.lock().by_uid.is_empty() && hub.lock().order.is_empty());
+    }
+
+    #[test]
+    fn a_private_message_reaches_one_member_and_an_unknown_uid_nobody() {
+        let hub = hub();
+        let (first, second) = (mailbox(), mailbox());
+        let (ann, _) = hub.login(1, "Ann", &first);
+        let (_bob, _) = hub.login(2, "Bob", &second);
+        read(&first);
+        read(&second);
+        ann.say(Recipient::User(2), "psst").unwrap();
+        assert!(
+            read(&second)[0]
+                .starts_with(r#"{"type":"say","from_uid":1,"to_uid":2,"content":"psst","time":""#)
+        );
+        assert_eq!(ann.say(Recipient::User(7), "?").unwrap_err().code, "unknown_uid");
+        assert!(read(&first).is_empty() && read(&second).is_empty());
+    }
+
+    #[test]
+    fn uids_have_nine_digits_and_do_not_repeat() {
+        let uids = Uids::new();
+        let seen: HashSet<u32> = (0..100_000).map(|_| uids.next()).collect();
+        assert_eq!(seen.len(), 100_000);
+        assert!(seen.iter().all(|uid| (100_000_000..1_000_000_000).contains(uid)));
+    }
+}

@@ -1,0 +1,51 @@
+//! A small WebSocket chat, the one that `observer` is shown with; [`run`] serves it until it is told to stop.
+//!
+//! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners,
+//! start and stop), `connection` (one client), `http` (its request), `websocket` (its bytes), `message` (the JSON),
+//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client). All that peers can make grow is
+//! bounded in [`Config`].
+//!
+//! # Protocol
+//!
+//! One JSON object a message, on the path `/`, as text; binary messages that hold UTF-8 are read the same way. Unknown
+//! fields are ignored. The server's fields stand in this order:
+//!
+//! | client | server |
+//! |---|---|
+//! | `{"type":"login","name":"mynick"}` | to that client `{"type":"user_list","user_list":[{"uid":783654164,"name":"…"},…]}`, in order of login and with itself; then to all, itself included, `{"type":"login","uid":783700053,"name":"mynick","time":"2014-08-12 17:50:30"}` |
+//! | `{"type":"say","to_uid":"all","content":"hi, all !"}` | to all, the sender included, `{"type":"say","from_uid":783700053,"to_uid":"all","content":"hi, all !","time":"…"}` |
+//! | the same with a uid in `to_uid`, a number or a string of digits | the same with that uid, a number, to that user only |
+//! | ends, in whatever way | to all who stay, `{"type":"logout","uid":783700053,"name":"mynick","time":"…"}` |
+//! | `{"type":"pong"}` | answers the heartbeat `{"type":"ping"}`, also before the login |
+//! | something else | to that client only, `{"type":"error","code":"…","message":"…"}` |
+//!
+//! “All” are those who are logged in. A uid is a number of nine digits that belongs to one connection. Names need not be
+//! unique; names and contents are passed on as they are, escaped for JSON and nothing else. `time` is the server's local
+//! time. All members see all broadcasts in the same order. Messages from one client are handled in the order in which it
+//! sent them, and so are the errors that they cause.
+//!
+//! The codes of errors: `bad_json`, `missing_field`, `bad_field`, `unknown_type`, `not_logged_in`, `already_logged_in`,
+//! `name_empty`, `name_too_long`, `message_too_long`, `unknown_uid`. An error leaves the connection open, except where a
+//! message is more than four times too long: that one is refused unread, with close 1009 after the error.
+//!
+//! Close codes of the server: 1001 it stops; 1002, 1007, 1009 the client broke RFC 6455, UTF-8 or a size limit; 1008 no
+//! answer to the heartbeat; 1013 the client reads too slowly and lost messages.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod heartbeat;
+mod http;
+mod hub;
+mod log;
+mod mailbox;
+mod message;
+mod server;
+mod statistics;
+mod time;
+mod websocket;
+
+pub use config::{Config, Verbosity};
+pub use server::{Listeners, bind, run};
+pub use statistics::Summary;
