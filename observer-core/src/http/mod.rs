@@ -1,1 +1,13 @@
-//! HTTP.
+//! HTTP/1.1, as far as the opening handshake of WebSocket needs it.
+//!
+//! Owns heads, and what an upgrade request and its answer mean. Must not know TCP, frames or records. Bounded by
+//! [`Limits::head_bytes`](crate::Limits::head_bytes) and [`head::MAXIMUM_HEADERS`].
+
+pub mod extensions;
+pub mod handshake;
+pub mod head;
+
+pub use handshake::{AnswerEvaluation, Finding, Offer, RequestEvaluation, evaluate_answer, evaluate_request};
+pub use head::{
+    Foreign, HeadKind, HeadProgress, HeadReader, RequestHead, ResponseHead, parse_request, parse_response,
+};

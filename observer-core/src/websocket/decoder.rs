@@ -446,7 +446,7 @@ impl Decoder {
         {
             let limit = message.payload.skip_rest(&output.shared.held);
             output.limit(limit);
-            self.emit_unfinished(message, output);
+            self.emit_unfinished(*message, output);
         }
         self.forget(output);
     }
@@ -659,7 +659,7 @@ impl Decoder {
         );
         let limit = message.payload.skip_rest(&output.shared.held);
         output.limit(limit);
-        self.emit_unfinished(message, output);
+        self.emit_unfinished(*message, output);
     }
 
     fn add_frame_to_message(&mut self, time_first: Time, header: &FrameHeader, output: &mut Output<'_>) {
@@ -709,7 +709,7 @@ impl Decoder {
         if header.fin
             && let Some(message) = self.message.take()
         {
-            self.emit_unfinished(message, output);
+            self.emit_unfinished(*message, output);
         }
     }
 
@@ -819,7 +819,7 @@ impl Decoder {
     }
 
     /// Emits a message that came in pieces; nothing more will come of it.
-    fn emit_unfinished(&mut self, mut message: Box<Unfinished>, output: &mut Output<'_>) {
+    fn emit_unfinished(&mut self, mut message: Unfinished, output: &mut Output<'_>) {
         let assembly = &mut message.payload;
         let mut text = None;
         if message.opcode == Opcode::Text && message.undecoded.is_none() {

@@ -163,11 +163,11 @@ pub(super) fn survey(
     }
 }
 
+/// The first two bytes of a header, as far as they are there.
+type HeaderStart = (Option<u8>, Option<u8>);
+
 /// A header and what is behind it, or the two bytes at most that are there of one.
-fn read_header<'a>(
-    partial: &[u8],
-    data: &'a [u8],
-) -> Result<(FrameHeader, &'a [u8]), (Option<u8>, Option<u8>)> {
+fn read_header<'a>(partial: &[u8], data: &'a [u8]) -> Result<(FrameHeader, &'a [u8]), HeaderStart> {
     let mut joined = [0; MAXIMUM_HEADER_LENGTH];
     let mut length = 0;
     for (to, from) in joined.iter_mut().zip(partial.iter().chain(data)) {
@@ -184,11 +184,7 @@ fn read_header<'a>(
     }
 }
 
-fn is_start_plausible(
-    expectation: &Expectation,
-    order: Order,
-    (first, second): (Option<u8>, Option<u8>),
-) -> bool {
+fn is_start_plausible(expectation: &Expectation, order: Order, (first, second): HeaderStart) -> bool {
     let Some(first) = first else { return true };
     let length = u64::from(second.unwrap_or(1) & 0x7f);
     let masked =

@@ -1,0 +1,505 @@
+//! What an upgrade request asks for, and what its answer settles (RFC 6455 §4).
+//!
+//! Owns the rules of the opening handshake. Must not know how heads are read or what becomes of the connection.
+//! Bounded: works on one head at a time, and an [`Offer`] keeps less than the head it comes from.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use sha1::{Digest as _, Sha1};
+
+use crate::anomaly::AnomalyCode;
+use crate::http::extensions::{self, PERMESSAGE_DEFLATE};
+use crate::http::head::{RequestHead, ResponseHead};
+use crate::record::Header;
+use crate::websocket::{Compression, DeflateParameters, Extensions};
+
+/// What a server appends to the key (RFC 6455 §1.3).
+const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Some clients leave random bits behind the last byte of the key, which every server takes.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// Something that is out of order in a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which anomaly.
+    pub code: AnomalyCode,
+    /// The particulars, in one sentence. May hold bytes of a peer.
+    pub detail: Cow<'static, str>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestEvaluation<'a> {
+    /// It asks for WebSocket: its `Upgrade` names it. Whatever else it lacks is among `findings`.
+    pub is_upgrade: bool,
+    /// The offered subprotocols, joined as sent.
+    pub subprotocol: Option<Cow<'a, str>>,
+    /// The offered extensions, each with its parameters, as sent.
+    pub extensions: Vec<&'a str>,
+    /// What is out of order; empty unless `is_upgrade`.
+    pub findings: Vec<Finding>,
+    /// What must be kept to understand the answer.
+    pub offer: Offer,
+}
+
+/// What is kept of a request until its answer comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// It asks for WebSocket.
+    pub is_upgrade: bool,
+    /// The request's target.
+    pub target: Box<str>,
+    /// What the answer's `Sec-WebSocket-Accept` must be; `None` where the request has no key.
+    pub accept: Option<[u8; 28]>,
+    /// The offered subprotocols, joined.
+    pub subprotocols: Box<str>,
+    /// The offered extensions, joined.
+    pub extensions: Box<str>,
+}
+
+/// What an answer settles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerEvaluation<'a> {
+    /// What follows in both directions are WebSocket frames, right or wrong as the handshake may have been.
+    pub switches: bool,
+    /// It opened the WebSocket by all rules: 101, right upgrade, and the accept value that belongs to the key, if
+    /// the request was seen.
+    pub accepted: bool,
+    /// What the ends agreed on.
+    pub negotiated: Extensions,
+    /// The chosen subprotocol.
+    pub subprotocol: Option<Cow<'a, str>>,
+    /// The chosen extensions, each with its parameters, as sent.
+    pub extensions: Vec<&'a str>,
+    /// What is out of order; empty unless `switches`.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at a request (RFC 6455 §4.1, §4.2.1).
+pub fn evaluate_request<'a>(head: &RequestHead<'a>) -> RequestEvaluation<'a> {
+    let headers = head.headers.as_slice();
+    let is_upgrade = has_token(headers, "upgrade", "websocket");
+    let subprotocol = join(headers, "sec-websocket-protocol");
+    let extensions = list(headers, "sec-websocket-extensions");
+    let key = values(headers, "sec-websocket-key").next().map(<[u8]>::trim_ascii);
+    let mut findings = Vec::new();
+    if is_upgrade {
+        find_in_request(head, key, &mut findings);
+    }
+    let offer = Offer {
+        is_upgrade,
+        target: head.target.into(),
+        accept: key.map(accept_for),
+        subprotocols: subprotocol.as_deref().unwrap_or_default().into(),
+        extensions: extensions.join(",").into(),
+    };
+    RequestEvaluation { is_upgrade, subprotocol, extensions, findings, offer }
+}
+
+fn find_in_request(head: &RequestHead<'_>, key: Option<&[u8]>, findings: &mut Vec<Finding>) {
+    let headers = head.headers.as_slice();
+    let mut find = |detail: Cow<'static, str>| {
+        findings.push(Finding { code: AnomalyCode::HandshakeRequestInvalid, detail });
+    };
+    if head.method != "GET" {
+        find(format!("the method is {}, not GET", head.method).into());
+    }
+    if head.version < 1 {
+        find("the version is HTTP/1.0, not 1.1".into());
+    }
+    if values(headers, "host").next().is_none() {
+        find("Host is missing".into());
+    }
+    if !has_token(headers, "connection", "upgrade") {
+        find("Connection does not contain Upgrade".into());
+    }
+    match key {
+        None => find("Sec-WebSocket-Key is missing".into()),
+        Some(key) if BASE64.decode(key).map(|key| key.len()) != Ok(16) => {
+            find("Sec-WebSocket-Key is not 16 bytes in base64".into());
+        }
+        Some(_) => {}
+    }
+    if values(headers, "sec-websocket-key").count() > 1 {
+        find("Sec-WebSocket-Key is repeated".into());
+    }
+    let mut versions = values(headers, "sec-websocket-version").map(<[u8]>::trim_ascii);
+    match (versions.next(), versions.next()) {
+        (Some(b"13"), None) => {}
+        (Some(version), _) => {
+            find(format!("Sec-WebSocket-Version is {}, not 13", String::from_utf8_lossy(version)).into());
+        }
+        (None, _) => find("Sec-WebSocket-Version is missing".into()),
+    }
+}
+
+/// Looks at an answer (RFC 6455 §4.1, §4.2.2). `offer` is that of the request which it answers, where that was seen.
+pub fn evaluate_answer<'a>(head: &ResponseHead<'a>, offer: Option<&Offer>) -> AnswerEvaluation<'a> {
+    let headers = head.headers.as_slice();
+    let subprotocol = join(headers, "sec-websocket-protocol");
+    let extensions = list(headers, "sec-websocket-extensions");
+    let upgrades = has_token(headers, "upgrade", "websocket");
+    let names_another = !upgrades && values(headers, "upgrade").next().is_some();
+    let asked = offer.is_some_and(|offer| offer.is_upgrade);
+    let switches = head.status == 101 && (upgrades || (asked && !names_another));
+    let mut answer = AnswerEvaluation {
+        switches,
+        accepted: false,
+        negotiated: Extensions::default(),
+        subprotocol,
+        extensions,
+        findings: Vec::new(),
+    };
+    if switches {
+        answer.accepted = find_in_answer(headers, offer, upgrades, &mut answer.findings);
+        answer.negotiated = negotiate(&answer.extensions, offer, &mut answer.findings);
+        if let (Some(chosen), Some(offer)) = (answer.subprotocol.as_deref(), offer)
+            && !extensions::split_list(&offer.subprotocols).any(|offered| offered == chosen)
+        {
+            answer.findings.push(Finding {
+                code: AnomalyCode::HandshakeSubprotocolNotOffered,
+                detail: format!("{chosen} was chosen, and offered was: {}", offer.subprotocols).into(),
+            });
+        }
+    }
+    answer
+}
+
+/// Checks what makes the answer one; returns whether it is.
+fn find_in_answer(
+    headers: &[Header<'_>],
+    offer: Option<&Offer>,
+    upgrades: bool,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let mut find = |code, detail: &'static str| findings.push(Finding { code, detail: detail.into() });
+    let mut right = true;
+    if !upgrades {
+        find(AnomalyCode::HandshakeAnswerInvalid, "Upgrade is missing");
+        right = false;
+    }
+    if !has_token(headers, "connection", "upgrade") {
+        find(AnomalyCode::HandshakeAnswerInvalid, "Connection does not contain Upgrade");
+        right = false;
+    }
+    let mut accepts = values(headers, "sec-websocket-accept").map(<[u8]>::trim_ascii);
+    let expected = offer.and_then(|offer| offer.accept);
+    match (accepts.next(), expected) {
+        (None, _) => {
+            find(AnomalyCode::HandshakeAnswerInvalid, "Sec-WebSocket-Accept is missing");
+            right = false;
+        }
+        (Some(accept), Some(expected)) if accept != expected => {
+            find(
+                AnomalyCode::HandshakeWrongAccept,
+                "Sec-WebSocket-Accept is not the digest of the request's key",
+            );
+            right = false;
+        }
+        (Some(_), _) => {}
+    }
+    if accepts.next().is_some() {
+        find(AnomalyCode::HandshakeAnswerInvalid, "Sec-WebSocket-Accept is repeated");
+        right = false;
+    }
+    right
+}
+
+fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>) -> Extensions {
+    let mut result = Extensions::default();
+    for element in chosen {
+        let (name, parameters) = extensions::parse_element(element);
+        let offered = |offer: &&Offer| offered_parameters(offer, name).next().is_some();
+        if offer.is_some() && !offer.as_ref().is_some_and(offered) {
+            findings.push(Finding {
+                code: AnomalyCode::HandshakeExtensionNotOffered,
+                detail: format!("{name} was chosen").into(),
+            });
+        }
+        if name != PERMESSAGE_DEFLATE {
+            result.unknown = true;
+            continue;
+        }
+        let client_window_offered = offer.is_none_or(|offer| {
+            offered_parameters(offer, name)
+                .any(|mut parameters| parameters.any(|(name, _)| name == "client_max_window_bits"))
+        });
+        let (parameters, defect) = extensions::parse_deflate_answer(parameters, client_window_offered);
+        let repeated = result.compression != Compression::Off;
+        let defect = if repeated { Some(format!("{name} was chosen twice")) } else { defect };
+        if let Some(defect) = defect {
+            findings.push(Finding { code: AnomalyCode::HandshakeExtensionInvalid, detail: defect.into() });
+        }
+        if !repeated {
+            result.compression = Compression::Deflate(parameters);
+        }
+    }
+    result
+}
+
+/// The parameters of each offer of an extension.
+fn offered_parameters<'a>(
+    offer: &'a Offer,
+    name: &'a str,
+) -> impl Iterator<Item = impl Iterator<Item = (&'a str, Option<&'a str>)>> {
+    extensions::split_list(&offer.extensions)
+        .map(extensions::parse_element)
+        .filter_map(move |(offered, parameters)| (offered == name).then_some(parameters))
+}
+
+/// What a server must answer to a key: base64 of the SHA-1 of the key and a fixed suffix (RFC 6455 §4.2.2).
+pub fn accept_for(key: &[u8]) -> [u8; 28] {
+    let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize();
+    let mut accept = [0; 28];
+    // 20 bytes are 28 characters: it fits.
+    let _ = BASE64.encode_slice(digest, &mut accept);
+    accept
+}
+
+/// The values of every field of a name, which is given in lower case.
+fn values<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+}
+
+/// Whether the comma-separated list in the fields of a name has an element, in whatever case.
+fn has_token(headers: &[Header<'_>], name: &str, token: &str) -> bool {
+    values(headers, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn texts<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
+    values(headers, name).filter_map(|value| str::from_utf8(value).ok())
+}
+
+/// The fields of a name as one list (RFC 9110 §5.3).
+fn join<'a>(headers: &[Header<'a>], name: &str) -> Option<Cow<'a, str>> {
+    let mut texts = texts(headers, name).map(str::trim);
+    let first = texts.next()?;
+    let joined = texts.fold(Cow::Borrowed(first), |joined, text| Cow::Owned(format!("{joined}, {text}")));
+    Some(joined)
+}
+
+fn list<'a>(headers: &[Header<'a>], name: &str) -> Vec<&'a str> {
+    texts(headers, name).flat_map(extensions::split_list).collect()
+}
+
+/// The parameters of an extension that was settled, for those who only have its [`Compression`].
+impl Compression {
+    /// The parameters, where they are known.
+    pub const fn parameters(self) -> Option<DeflateParameters> {
+        match self {
+            Self::Deflate(parameters) => Some(parameters),
+            Self::Off | Self::Unseen => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{parse_request, parse_response};
+    use proptest::prelude::*;
+
+    /// The example of RFC 6455 §1.2.
+    const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+
+    fn offer(request: &str) -> Offer {
+        evaluate_request(&parse_request(request.as_bytes()).unwrap()).offer
+    }
+
+    fn with(head: &str, field: &str) -> String {
+        head.replacen("\r\n", &format!("\r\n{field}\r\n"), 1)
+    }
+
+    fn without(head: &str, name: &str) -> String {
+        let lines = head.split("\r\n").filter(|line| !line.starts_with(name));
+        lines.collect::<Vec<_>>().join("\r\n")
+    }
+
+    fn request_findings(request: &str) -> Vec<AnomalyCode> {
+        let head = parse_request(request.as_bytes()).unwrap();
+        let evaluation = evaluate_request(&head);
+        assert!(evaluation.is_upgrade);
+        evaluation.findings.iter().map(|finding| finding.code).collect()
+    }
+
+    /// Accepted or not, what was negotiated, and the findings.
+    fn answer(request: &str, answer: &str) -> (bool, Extensions, Vec<AnomalyCode>) {
+        let head = parse_response(answer.as_bytes()).unwrap();
+        let evaluation = evaluate_answer(&head, Some(&offer(request)));
+        assert!(evaluation.switches);
+        let findings = evaluation.findings.iter().map(|finding| finding.code).collect();
+        (evaluation.accepted, evaluation.negotiated, findings)
+    }
+
+    #[test]
+    fn the_example_of_rfc_6455_section_1_2_is_right() {
+        let head = parse_request(REQUEST.as_bytes()).unwrap();
+        let request = evaluate_request(&head);
+        assert!(request.is_upgrade && request.findings.is_empty());
+        assert_eq!(request.subprotocol.as_deref(), Some("chat, superchat"));
+        assert_eq!(&*request.offer.target, "/chat");
+        let head = parse_response(ANSWER.as_bytes()).unwrap();
+        let answer = evaluate_answer(&head, Some(&request.offer));
+        assert!(answer.switches && answer.accepted && answer.findings.is_empty());
+        assert_eq!(answer.subprotocol.as_deref(), Some("chat"));
+        assert_eq!(answer.negotiated, Extensions::default());
+    }
+
+    #[test]
+    fn names_and_tokens_are_read_in_any_case_and_among_others() {
+        let request = without(&without(REQUEST, "Upgrade"), "Connection");
+        let request = with(&with(&request, "uPGRADE: h2c, WebSocket"), "CONNECTION: keep-alive, UPGRADE");
+        assert_eq!(request_findings(&request), []);
+    }
+
+    #[test]
+    fn a_plain_request_is_no_upgrade_and_nothing_is_found_in_it() {
+        let head = parse_request(b"POST / HTTP/1.0\r\n\r\n").unwrap();
+        let request = evaluate_request(&head);
+        assert!(!request.is_upgrade && request.findings.is_empty());
+    }
+
+    #[test]
+    fn each_thing_that_a_request_lacks_is_told() {
+        for name in ["Host", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"] {
+            assert_eq!(
+                request_findings(&without(REQUEST, name)),
+                [AnomalyCode::HandshakeRequestInvalid],
+                "{name}"
+            );
+        }
+        for (from, to) in [
+            ("GET", "POST"),
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "not base64"),
+            ("Version: 13", "Version: 8"),
+            ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"),
+        ] {
+            let request = REQUEST.replacen(from, to, 1);
+            assert_eq!(request_findings(&request), [AnomalyCode::HandshakeRequestInvalid], "{to}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_accept_is_told_and_the_frames_are_still_expected() {
+        let wrong = ANSWER.replace("s3pP", "S3pP");
+        assert_eq!(
+            answer(REQUEST, &wrong),
+            (false, Extensions::default(), vec![AnomalyCode::HandshakeWrongAccept])
+        );
+    }
+
+    #[test]
+    fn each_thing_that_an_answer_lacks_is_told() {
+        for name in ["Upgrade", "Connection", "Sec-WebSocket-Accept"] {
+            let (accepted, _, findings) = answer(REQUEST, &without(ANSWER, name));
+            assert!(!accepted);
+            assert_eq!(findings, [AnomalyCode::HandshakeAnswerInvalid], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_subprotocol_that_was_not_offered_is_told() {
+        let (accepted, _, findings) = answer(REQUEST, &ANSWER.replace(": chat", ": other"));
+        assert!(accepted);
+        assert_eq!(findings, [AnomalyCode::HandshakeSubprotocolNotOffered]);
+    }
+
+    #[test]
+    fn an_answer_without_its_request_is_judged_by_itself() {
+        let head = parse_response(ANSWER.as_bytes()).unwrap();
+        let answer = evaluate_answer(&head, None);
+        assert!(answer.switches && answer.accepted && answer.findings.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_and_another_upgrade_do_not_switch() {
+        for head in ["HTTP/1.1 403 Forbidden\r\n\r\n", "HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n"] {
+            let answer = evaluate_answer(&parse_response(head.as_bytes()).unwrap(), Some(&offer(REQUEST)));
+            assert!(!answer.switches && !answer.accepted && answer.findings.is_empty());
+        }
+    }
+
+    #[test]
+    fn compression_is_negotiated_among_several_offers_in_several_fields() {
+        let request =
+            with(REQUEST, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-other");
+        let request = with(&request, "sec-websocket-extensions: permessage-deflate");
+        let head = parse_request(request.as_bytes()).unwrap();
+        let extensions = evaluate_request(&head).extensions;
+        assert_eq!(
+            extensions,
+            ["permessage-deflate", "permessage-deflate; client_max_window_bits", "x-other"]
+        );
+        let field = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=\"10\"";
+        let (accepted, negotiated, findings) = answer(&request, &with(ANSWER, field));
+        let parameters = DeflateParameters { client_max_window_bits: 10, ..DeflateParameters::default() };
+        assert!(accepted && findings.is_empty());
+        assert_eq!(negotiated, Extensions { compression: Compression::Deflate(parameters), unknown: false });
+        assert_eq!(negotiated.compression.parameters(), Some(parameters));
+    }
+
+    #[test]
+    fn an_extension_that_was_not_offered_is_told_and_holds() {
+        let field = "Sec-WebSocket-Extensions: permessage-deflate";
+        let (accepted, negotiated, findings) = answer(REQUEST, &with(ANSWER, field));
+        assert!(accepted && negotiated.compression.is_possible());
+        assert_eq!(findings, [AnomalyCode::HandshakeExtensionNotOffered]);
+    }
+
+    #[test]
+    fn invalid_parameters_and_a_second_choice_are_told() {
+        let request = with(REQUEST, "Sec-WebSocket-Extensions: permessage-deflate");
+        for field in
+            ["permessage-deflate; client_max_window_bits=10", "permessage-deflate, permessage-deflate"]
+        {
+            let field = format!("Sec-WebSocket-Extensions: {field}");
+            let (_, negotiated, findings) = answer(&request, &with(ANSWER, &field));
+            assert!(negotiated.compression.is_possible());
+            assert_eq!(findings, [AnomalyCode::HandshakeExtensionInvalid]);
+        }
+    }
+
+    #[test]
+    fn an_extension_that_nobody_here_knows_is_known_as_such() {
+        let request = with(REQUEST, "Sec-WebSocket-Extensions: x-webkit-deflate-frame");
+        let field = "Sec-WebSocket-Extensions: x-webkit-deflate-frame";
+        let (_, negotiated, findings) = answer(&request, &with(ANSWER, field));
+        assert_eq!(negotiated, Extensions { compression: Compression::Off, unknown: true });
+        assert_eq!(findings, []);
+    }
+
+    proptest! {
+        #[test]
+        fn any_field_values_are_evaluated_without_a_panic(value in "\\PC{0,60}", name in 0usize..8) {
+            let names = [
+                "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Accept", "Sec-WebSocket-Version",
+                "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Host",
+            ];
+            let field = format!("{}: {value}", names[name]);
+            let (request, response) = (with(REQUEST, &field), with(ANSWER, &field));
+            if let (Ok(request), Ok(response)) =
+                (parse_request(request.as_bytes()), parse_response(response.as_bytes()))
+            {
+                let request = evaluate_request(&request);
+                evaluate_answer(&response, Some(&request.offer));
+            }
+        }
+    }
+}
