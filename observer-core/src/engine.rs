@@ -1,13 +1,31 @@
 //! The only entrance: events in, records out.
 //!
-//! Owns the order of things within a run and the numbering of connections. Must not know where events come from
-//! or where records go. Bounded by [`Limits`].
+//! Owns the finding of a packet's connection, and the beginning and end of connections. Must not know where events
+//! come from or where records go. Bounded by [`Limits`].
 
-use std::collections::BTreeSet;
+use core::time::Duration;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::limits::Limits;
-use crate::packet::Packet;
-use crate::record::{CaptureCounters, Sink};
+use crate::connection::{Outlook, Shared, TcpConnection, Travel, Vantage};
+use crate::limits::{Limit, Limits};
+use crate::packet::{Packet, Socket};
+use crate::record::{CaptureCounters, Direction, How, Kind, Peer, Record, Sink, Summary};
+use crate::reporter::{Reporter, Told, count_limit};
+use crate::session;
+use crate::table::{Index, Key, Table};
+use crate::tcp::reassembler;
+use crate::tcp::segment::{self, Segment};
+use crate::time::{MonotonicTime, Time};
+
+/// How long a connection is kept whose observed socket has closed and of which nothing more is seen: the kernel does
+/// not show what reaches a socket in TIME_WAIT, so its last packets may never come.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Handshakes under way between the same two addresses: one in each of some network namespaces, and repeated
+/// attempts with new sequence numbers. The oldest gives way.
+const MAXIMUM_ATTEMPTS: usize = 16;
 
 /// What a capture tells the engine.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +46,7 @@ pub enum Event<'a> {
 pub struct Config {
     /// Bounds.
     pub limits: Limits,
-    /// Server ports to look at; `None` for any.
+    /// Server ports to look at; `None` for any. Packets that carry their [`Socket`] were chosen by the capture.
     pub ports: Option<BTreeSet<u16>>,
     /// Which connections to report.
     pub report: Report,
@@ -39,7 +57,7 @@ pub struct Config {
 /// Which connections to report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Report {
-    /// Every TCP connection, from its first packet on: right where the ports are known to be WebSocket's.
+    /// Every TCP connection that was established: right where the ports are known to be WebSocket's.
     #[default]
     All,
     /// Only connections on which a WebSocket upgrade request is seen, from that moment on.
@@ -50,21 +68,391 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
+    table: Table<Tracked>,
+    shared: Shared,
+    totals: Summary,
+    interfaces: HashMap<u32, Arc<str>>,
+    lingering: VecDeque<Lingering>,
+    followed: u64,
+    now: Time,
 }
+
+#[derive(Debug)]
+struct Tracked {
+    /// Number of the connection among all that were followed, told of or not: a place in the table is used again.
+    serial: u64,
+    told: Told,
+    tcp: TcpConnection,
+    /// Of a handshake under way: whose packets it consists of.
+    listener: Option<u64>,
+    netns_cookie: Option<u64>,
+    lingers: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lingering {
+    until: MonotonicTime,
+    index: Index,
+    serial: u64,
+}
+
+/// Where a packet belongs.
+type Route = (Index, Travel);
 
 impl Engine {
     /// An engine that has seen nothing.
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self {
+            table: Table::new(config.limits.closed_connections),
+            shared: Shared {
+                reassembly: reassembler::Shared::default(),
+                session: session::Shared::new(&config.limits),
+            },
+            totals: Summary::default(),
+            interfaces: HashMap::new(),
+            lingering: VecDeque::new(),
+            followed: 0,
+            now: Time::default(),
+            config,
+        }
     }
 
     /// Takes one event; hands every record that follows from it to `sink`.
     pub fn handle(&mut self, event: Event<'_>, sink: &mut dyn Sink) {
-        let _ = (event, sink, &self.config);
+        match event {
+            Event::Packet(packet) => self.handle_packet(&packet, sink),
+            Event::Interface { index, name } => self.handle_interface(index, name),
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] has something to do, if no packet comes before.
+    pub fn next_timeout(&self) -> Option<MonotonicTime> {
+        self.lingering.front().map(|lingering| lingering.until)
+    }
+
+    /// Tells the engine that it is `now`. Packets tell it as well.
+    pub fn handle_timeout(&mut self, now: Time, sink: &mut dyn Sink) {
+        self.now = self.now.max(now);
+        while let Some(lingering) = self.lingering.front().copied().filter(|front| front.until <= now.monotonic) {
+            self.lingering.pop_front();
+            let Some(tracked) = self.table.get_mut(lingering.index) else { continue };
+            if tracked.serial != lingering.serial {
+                continue;
+            }
+            let until = after(tracked.tcp.last_packet(), LINGER);
+            if until <= now.monotonic {
+                self.close(lingering.index, How::Unseen, now, sink);
+            } else {
+                self.lingering.push_back(Lingering { until, ..lingering });
+            }
+        }
     }
 
     /// Ends the run: reports what is unfinished, every open connection, and the summary.
     pub fn finish(&mut self, capture: Option<CaptureCounters>, sink: &mut dyn Sink) {
-        let _ = (capture, sink);
+        let mut indices = self.table.indices();
+        indices.sort_by_key(|index| self.table.get(*index).map(|tracked| tracked.serial));
+        for index in indices {
+            self.close(index, How::StillOpen, self.now, sink);
+        }
+        self.totals.capture = capture;
+        let kind = Kind::Summary(Box::new(self.totals.clone()));
+        sink.handle_record(&Record { time: self.now, connection: None, kind });
     }
+
+    fn handle_interface(&mut self, index: u32, name: &str) {
+        if self.interfaces.len() >= self.config.limits.interfaces && !self.interfaces.contains_key(&index) {
+            count_limit(&mut self.totals, Limit::Interfaces);
+        } else {
+            self.interfaces.insert(index, name.into());
+        }
+    }
+
+    fn handle_packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
+        self.totals.packets += 1;
+        let losses = &mut self.shared.reassembly.losses;
+        *losses = packet.losses.max(*losses);
+        self.handle_timeout(packet.time, sink);
+
+        let route = segment::parse(packet.data, packet.length)
+            .ok()
+            .and_then(|segment| Some((self.route(packet, &segment, sink)?, segment)));
+        let Some(((index, travel), segment)) = route else {
+            self.totals.packets_ignored += 1;
+            return;
+        };
+        self.table.touch(index);
+        let Some(tracked) = self.table.get_mut(index) else { return };
+        let mut reporter = Reporter {
+            config: &self.config,
+            totals: &mut self.totals,
+            told: &mut tracked.told,
+            sink,
+            time: packet.time,
+        };
+        match tracked.tcp.handle_segment(travel, &segment, &mut self.shared, &mut reporter) {
+            Outlook::Open => {}
+            Outlook::Lingering => {
+                if !tracked.lingers {
+                    tracked.lingers = true;
+                    let until = after(packet.time, LINGER);
+                    self.lingering.push_back(Lingering { until, index, serial: tracked.serial });
+                }
+            }
+            Outlook::Over => self.close(index, How::Unseen, packet.time, sink),
+        }
+    }
+
+    /// Finds the connection of a packet, or begins it.
+    fn route(&mut self, packet: &Packet<'_>, segment: &Segment<'_>, sink: &mut dyn Sink) -> Option<Route> {
+        match packet.socket {
+            Some(socket) => self.route_by_socket(packet, &socket, segment, sink),
+            None => self.route_by_addresses(packet, segment, sink),
+        }
+    }
+
+    fn route_by_socket(
+        &mut self,
+        packet: &Packet<'_>,
+        socket: &Socket,
+        segment: &Segment<'_>,
+        sink: &mut dyn Sink,
+    ) -> Option<Route> {
+        let direction = match (socket.role, socket.outgoing) {
+            (Peer::Client, true) | (Peer::Server, false) => Direction::ClientToServer,
+            (Peer::Client, false) | (Peer::Server, true) => Direction::ServerToClient,
+        };
+        let vantage = if socket.outgoing { Vantage::Leaving } else { Vantage::Reaching };
+        let travel = Travel { direction, vantage };
+        // The headers may have been rewritten on the way out; the other end's address is right in any case.
+        let (local, remote) = if socket.outgoing {
+            (segment.source, segment.destination)
+        } else {
+            (segment.destination, segment.source)
+        };
+        let is_listener = socket.remote.port() == 0;
+        let local_port = socket.local.port();
+        let key = Key::Socket(socket.cookie);
+        if !is_listener {
+            if let Some(index) = self.table.candidates(&key).first().copied() {
+                if !self.is_new_attempt(index, direction, segment) {
+                    return Some((index, travel));
+                }
+                self.close(index, How::Unseen, packet.time, sink);
+            } else if self.table.was_closed(&key) {
+                return None;
+            }
+        }
+        let handshake = Key::Handshake { remote: canonical(remote), local_port };
+        if let Some(index) = self.find_handshake(&handshake, socket, is_listener, direction, segment) {
+            if !is_listener {
+                self.table.rename(index, key);
+                if let Some(tracked) = self.table.get_mut(index) {
+                    let own = canonical(socket.local);
+                    if !own.ip().is_unspecified() {
+                        *end_of(&mut tracked.told, socket.role) = own;
+                    }
+                }
+            }
+            return Some((index, travel));
+        }
+
+        let begins = segment.flags.syn() || (segment.payload_length > 0 && !segment.flags.rst());
+        if !begins {
+            return None;
+        }
+        let own = if socket.local.ip().is_unspecified() {
+            SocketAddr::new(local.ip(), local_port)
+        } else {
+            socket.local
+        };
+        let other = if is_listener { remote } else { socket.remote };
+        let (client, server) = match socket.role {
+            Peer::Client => (own, other),
+            Peer::Server => (other, own),
+        };
+        let key = if is_listener { handshake } else { key };
+        let attempts = self.table.candidates(&key);
+        if attempts.len() >= MAXIMUM_ATTEMPTS
+            && let Some(oldest) = attempts.first().copied()
+        {
+            self.close(oldest, How::Evicted, packet.time, sink);
+        }
+        let index = self.begin(packet, key, client, server, segment.flags.syn(), sink);
+        if let Some(tracked) = self.table.get_mut(index) {
+            tracked.listener = is_listener.then_some(socket.cookie);
+            tracked.netns_cookie = socket.netns_cookie;
+        }
+        Some((index, travel))
+    }
+
+    /// The handshake under way that a packet belongs to: the one whose sequence numbers it is nearest to.
+    fn find_handshake(
+        &self,
+        key: &Key,
+        socket: &Socket,
+        is_listener: bool,
+        direction: Direction,
+        segment: &Segment<'_>,
+    ) -> Option<Index> {
+        let distance = |index: &Index| {
+            let tracked = self.table.get(*index)?;
+            let elsewhere = match (tracked.netns_cookie, socket.netns_cookie) {
+                (Some(one), Some(other)) => one != other,
+                _ => is_listener && tracked.listener != Some(socket.cookie),
+            };
+            if elsewhere {
+                return None;
+            }
+            if segment.flags.syn() {
+                // A SYN has its connection's own number: nothing else will do.
+                let initial = tracked.tcp.initial(direction);
+                let answered = tracked.tcp.initial(direction.reverse());
+                let fits = match (initial, answered) {
+                    (Some(initial), _) => initial == segment.sequence,
+                    (None, Some(answered)) => segment.flags.ack() && answered.plus(1) == segment.acknowledgment,
+                    (None, None) => false,
+                };
+                return fits.then_some((0, *index));
+            }
+            Some((tracked.tcp.distance_from_handshake(direction, segment)?, *index))
+        };
+        self.table.candidates(key).iter().filter_map(distance).min().map(|(_, index)| index)
+    }
+
+    fn route_by_addresses(
+        &mut self,
+        packet: &Packet<'_>,
+        segment: &Segment<'_>,
+        sink: &mut dyn Sink,
+    ) -> Option<Route> {
+        let (source, destination) = (segment.source, segment.destination);
+        let key = Key::tuple(source, destination);
+        if let Some(index) = self.table.candidates(&key).first().copied() {
+            let client = self.table.get(index)?.told.connection.client;
+            let direction =
+                if canonical(source) == client { Direction::ClientToServer } else { Direction::ServerToClient };
+            if !self.is_new_attempt(index, direction, segment) {
+                return Some((index, Travel { direction, vantage: Vantage::Between }));
+            }
+            self.close(index, How::Unseen, packet.time, sink);
+        }
+
+        let flags = segment.flags;
+        let direction = match (flags.syn(), flags.ack()) {
+            (true, false) => Direction::ClientToServer,
+            (true, true) => Direction::ServerToClient,
+            (false, _) if segment.payload_length == 0 || flags.rst() || self.table.was_closed(&key) => return None,
+            (false, _) => self.guess_direction(segment)?,
+        };
+        let (client, server) = match direction {
+            Direction::ClientToServer => (source, destination),
+            Direction::ServerToClient => (destination, source),
+        };
+        if self.config.ports.as_ref().is_some_and(|ports| !ports.contains(&server.port())) {
+            return None;
+        }
+        let index = self.begin(packet, key, client, server, flags.syn(), sink);
+        Some((index, Travel { direction, vantage: Vantage::Between }))
+    }
+
+    /// Which way a segment goes whose connection's beginning was not seen; `None` where it is not worth following.
+    fn guess_direction(&self, segment: &Segment<'_>) -> Option<Direction> {
+        let is_server = |port: u16| self.config.ports.as_ref().is_some_and(|ports| ports.contains(&port));
+        if session::looks_like_request(segment.payload) {
+            return Some(Direction::ClientToServer);
+        }
+        if self.config.report == Report::Upgrades {
+            return None;
+        }
+        match (is_server(segment.source.port()), is_server(segment.destination.port())) {
+            (true, false) => Some(Direction::ServerToClient),
+            (false, true) => Some(Direction::ClientToServer),
+            // Servers tend to have the lower port.
+            _ if segment.source.port() < segment.destination.port() => Some(Direction::ServerToClient),
+            _ => Some(Direction::ClientToServer),
+        }
+    }
+
+    /// Whether a segment opens a new connection under the key of one that is known.
+    fn is_new_attempt(&self, index: Index, direction: Direction, segment: &Segment<'_>) -> bool {
+        let Some(tracked) = self.table.get(index) else { return false };
+        segment.flags.syn()
+            && !segment.flags.ack()
+            && (direction == Direction::ServerToClient
+                || tracked.tcp.initial(direction).is_none_or(|initial| initial != segment.sequence))
+    }
+
+    fn begin(
+        &mut self,
+        packet: &Packet<'_>,
+        key: Key,
+        client: SocketAddr,
+        server: SocketAddr,
+        from_start: bool,
+        sink: &mut dyn Sink,
+    ) -> Index {
+        while let Some(oldest) = self.table.eviction(self.config.limits.connections.max(1)) {
+            count_limit(&mut self.totals, Limit::Connections);
+            self.close(oldest, How::Evicted, packet.time, sink);
+        }
+        self.table.forget_closed(&key);
+        self.followed += 1;
+        let interface = packet.interface.and_then(|index| self.interfaces.get(&index).cloned());
+        let told = Told::new(
+            canonical(client),
+            canonical(server),
+            interface,
+            packet.time,
+            from_start,
+            self.config.report,
+        );
+        self.table.insert(
+            key,
+            Tracked {
+                serial: self.followed,
+                told,
+                tcp: TcpConnection::new(from_start, packet.time),
+                listener: None,
+                netns_cookie: None,
+                lingers: false,
+            },
+        )
+    }
+
+    fn close(&mut self, index: Index, unseen: How, time: Time, sink: &mut dyn Sink) {
+        let Some((key, mut tracked)) = self.table.remove(index) else { return };
+        let is_evicted = unseen == How::Evicted;
+        if !is_evicted && !matches!(key, Key::Handshake { .. }) {
+            self.table.remember_closed(key);
+        }
+        let mut reporter = Reporter {
+            config: &self.config,
+            totals: &mut self.totals,
+            told: &mut tracked.told,
+            sink,
+            time,
+        };
+        tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
+    }
+}
+
+const fn end_of(told: &mut Told, peer: Peer) -> &mut SocketAddr {
+    match peer {
+        Peer::Client => &mut told.connection.client,
+        Peer::Server => &mut told.connection.server,
+    }
+}
+
+/// An IPv4 connection of an IPv6 socket shows its IPv4 addresses, as tcpdump does.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
+    }
+}
+
+fn after(time: Time, duration: Duration) -> MonotonicTime {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    MonotonicTime(time.monotonic.0.saturating_add(nanoseconds))
 }

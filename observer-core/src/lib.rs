@@ -7,7 +7,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
 )]
 
 pub mod anomaly;
@@ -23,7 +29,9 @@ pub mod time;
 pub mod websocket;
 
 mod connection;
+mod reporter;
 mod session;
+mod table;
 
 pub use engine::{Engine, Event};
 pub use limits::Limits;

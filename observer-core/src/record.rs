@@ -374,6 +374,8 @@ pub struct Account {
     pub bytes_missing: u64,
     /// Gaps they lie in.
     pub gaps: u64,
+    /// Of the bytes seen: those that were not decoded, since the place of the next frame was lost in a gap.
+    pub bytes_skipped: u64,
     /// Payload bytes seen more than once.
     pub bytes_retransmitted: u64,
     /// Frames.
@@ -392,6 +394,18 @@ impl Account {
     /// Whether every byte was seen, from the first to the last.
     pub const fn is_complete(&self) -> bool {
         self.start_seen && self.end_seen && self.bytes_missing == 0
+    }
+
+    /// Adds what another account counts; whether starts and ends were seen is nobody's sum.
+    pub const fn add(&mut self, other: &Self) {
+        self.bytes_seen += other.bytes_seen;
+        self.bytes_missing = self.bytes_missing.saturating_add(other.bytes_missing);
+        self.gaps += other.gaps;
+        self.bytes_skipped += other.bytes_skipped;
+        self.bytes_retransmitted += other.bytes_retransmitted;
+        self.frames += other.frames;
+        self.messages += other.messages;
+        self.messages_truncated += other.messages_truncated;
     }
 }
 

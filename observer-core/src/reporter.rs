@@ -1,0 +1,140 @@
+//! From what is found within a connection to records.
+//!
+//! Owns when a connection is told of, its number, its account and the run's totals. Must not know how anything is
+//! found. Bounded: anomalies of one connection by
+//! [`Limits::connection_anomalies`](crate::Limits::connection_anomalies), all else is counted in place.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::anomaly::AnomalyCode;
+use crate::engine::{Config, Report};
+use crate::limits::Limit;
+use crate::record::{
+    Account, Anomaly, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause, Kind, Record, Sink,
+    Summary,
+};
+use crate::time::Time;
+
+/// What a reader is told of one connection, kept between packets.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) connection: Connection,
+    pub(crate) account: [Account; 2],
+    pub(crate) opened: Time,
+    pub(crate) from_start: bool,
+    /// Whether the connection is one to tell of at all.
+    pub(crate) recognised: bool,
+    announced: bool,
+    anomalies: usize,
+}
+
+impl Told {
+    pub(crate) fn new(
+        client: SocketAddr,
+        server: SocketAddr,
+        interface: Option<Arc<str>>,
+        opened: Time,
+        from_start: bool,
+        report: Report,
+    ) -> Self {
+        Self {
+            connection: Connection { id: ConnectionId(0), client, server, interface },
+            account: [Account::default(); 2],
+            opened,
+            from_start,
+            recognised: report == Report::All,
+            announced: false,
+            anomalies: 0,
+        }
+    }
+
+    /// Whether a record of this connection was emitted.
+    pub(crate) const fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    pub(crate) const fn account_of(&mut self, direction: Direction) -> &mut Account {
+        let [client, server] = &mut self.account;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+}
+
+/// Tells of one connection, at one moment.
+pub(crate) struct Reporter<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) totals: &'a mut Summary,
+    pub(crate) told: &'a mut Told,
+    pub(crate) sink: &'a mut dyn Sink,
+    pub(crate) time: Time,
+}
+
+impl Reporter<'_> {
+    /// Emits a record of this connection, if it is one to tell of.
+    pub(crate) fn record(&mut self, kind: Kind<'_>) {
+        if self.told.recognised {
+            self.announce();
+            let record = Record { time: self.time, connection: Some(&self.told.connection), kind };
+            self.sink.handle_record(&record);
+        }
+    }
+
+    /// Tells that the connection exists, once.
+    pub(crate) fn announce(&mut self) {
+        if !self.told.recognised || self.told.announced {
+            return;
+        }
+        self.told.announced = true;
+        self.totals.connections += 1;
+        self.told.connection.id = ConnectionId(self.totals.connections);
+        let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: self.told.from_start });
+        let record = Record { time: self.told.opened, connection: Some(&self.told.connection), kind };
+        self.sink.handle_record(&record);
+    }
+
+    /// From now on the connection is one to tell of.
+    pub(crate) fn recognise(&mut self) {
+        self.told.recognised = true;
+        self.announce();
+    }
+
+    pub(crate) fn anomaly(&mut self, direction: Option<Direction>, code: AnomalyCode, detail: &str) {
+        if !self.told.recognised {
+            return;
+        }
+        self.totals.anomalies += 1;
+        let limit = self.config.limits.connection_anomalies;
+        if self.told.anomalies < limit {
+            self.told.anomalies += 1;
+            self.record(Kind::Anomaly(Anomaly { direction, code, detail }));
+        } else {
+            self.limit(Limit::ConnectionAnomalies);
+        }
+    }
+
+    pub(crate) fn gap(&mut self, direction: Direction, offset: u64, length: u64, cause: GapCause) {
+        let account = self.told.account_of(direction);
+        account.bytes_missing = account.bytes_missing.saturating_add(length);
+        account.gaps += 1;
+        if self.told.recognised {
+            for (counter, of) in self.totals.gaps.iter_mut().zip(GapCause::ALL) {
+                *counter += u64::from(of == cause);
+            }
+            self.record(Kind::Gap(Gap { direction, offset, length, cause }));
+        }
+    }
+
+    pub(crate) fn limit(&mut self, limit: Limit) {
+        count_limit(self.totals, limit);
+    }
+}
+
+/// Counts that a bound was reached.
+pub(crate) fn count_limit(totals: &mut Summary, limit: Limit) {
+    for (counter, of) in totals.limits.iter_mut().zip(Limit::ALL) {
+        *counter += u64::from(of == limit);
+    }
+}

@@ -1,0 +1,294 @@
+//! Which connection a packet belongs to.
+//!
+//! Owns the keys of connections, their order of last use, and the memory of closed ones. Must not know what happens
+//! within a connection. Bounded by [`Limits::connections`](crate::Limits::connections) and
+//! [`Limits::closed_connections`](crate::Limits::closed_connections): whoever inserts asks [`Table::eviction`] first.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+
+use slab::Slab;
+
+/// What names a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// The cookie of the observed socket, which no other socket has had since boot.
+    Socket(u64),
+    /// Two addresses, as a file has nothing better; in the order of [`Key::tuple`].
+    Tuple(SocketAddr, SocketAddr),
+    /// A handshake under way: its packets belong to the listener's socket. Several may share the addresses, in
+    /// network namespaces of their own or one after the other, and are told apart by their sequence numbers.
+    Handshake {
+        /// The end that is not observed.
+        remote: SocketAddr,
+        /// The listener's port.
+        local_port: u16,
+    },
+}
+
+impl Key {
+    /// The same for both directions.
+    pub(crate) fn tuple(one: SocketAddr, other: SocketAddr) -> Self {
+        if one <= other { Self::Tuple(one, other) } else { Self::Tuple(other, one) }
+    }
+}
+
+/// Place of a connection in the table, valid until it is removed.
+pub(crate) type Index = usize;
+
+/// Connections by key and by last use.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    entries: Slab<Entry<T>>,
+    /// Most keys name one connection; [`Key::Handshake`] may name several.
+    by_key: HashMap<Key, Vec<Index>>,
+    /// Connections whose handshake is under way, and all others: the former are let go of first, so that a flood of
+    /// SYNs pushes no conversation out.
+    orders: [Order; 2],
+    closed: HashSet<Key>,
+    closed_in_order: VecDeque<Key>,
+    closed_limit: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    key: Key,
+    older: Option<Index>,
+    newer: Option<Index>,
+}
+
+/// A list through the entries: oldest use first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    oldest: Option<Index>,
+    newest: Option<Index>,
+}
+
+const fn order_of(key: &Key) -> usize {
+    match key {
+        Key::Handshake { .. } => 0,
+        Key::Socket(_) | Key::Tuple(..) => 1,
+    }
+}
+
+impl<T> Table<T> {
+    pub(crate) fn new(closed_limit: usize) -> Self {
+        Self {
+            entries: Slab::new(),
+            by_key: HashMap::new(),
+            orders: [Order::default(); 2],
+            closed: HashSet::new(),
+            closed_in_order: VecDeque::new(),
+            closed_limit,
+        }
+    }
+
+    pub(crate) fn get(&self, index: Index) -> Option<&T> {
+        self.entries.get(index).map(|entry| &entry.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: Index) -> Option<&mut T> {
+        self.entries.get_mut(index).map(|entry| &mut entry.value)
+    }
+
+    pub(crate) fn key(&self, index: Index) -> Option<Key> {
+        self.entries.get(index).map(|entry| entry.key)
+    }
+
+    /// Every connection under a key.
+    pub(crate) fn candidates(&self, key: &Key) -> &[Index] {
+        self.by_key.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Who goes if one more connection than `limit` is to come.
+    pub(crate) fn eviction(&self, limit: usize) -> Option<Index> {
+        if self.entries.len() < limit {
+            return None;
+        }
+        self.orders.iter().find_map(|order| order.oldest)
+    }
+
+    pub(crate) fn insert(&mut self, key: Key, value: T) -> Index {
+        let index = self.entries.insert(Entry { value, key, older: None, newer: None });
+        self.by_key.entry(key).or_default().push(index);
+        self.link_newest(order_of(&key), index);
+        index
+    }
+
+    /// Gives a connection another key.
+    pub(crate) fn rename(&mut self, index: Index, key: Key) {
+        let Some(old) = self.key(index) else { return };
+        self.unlink(order_of(&old), index);
+        self.forget_key(&old, index);
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.key = key;
+        }
+        self.by_key.entry(key).or_default().push(index);
+        self.link_newest(order_of(&key), index);
+    }
+
+    /// Notes that a connection is in use.
+    pub(crate) fn touch(&mut self, index: Index) {
+        let Some(key) = self.key(index) else { return };
+        let order = order_of(&key);
+        if self.orders.get(order).is_some_and(|order| order.newest == Some(index)) {
+            return;
+        }
+        self.unlink(order, index);
+        self.link_newest(order, index);
+    }
+
+    pub(crate) fn remove(&mut self, index: Index) -> Option<(Key, T)> {
+        let key = self.key(index)?;
+        self.unlink(order_of(&key), index);
+        self.forget_key(&key, index);
+        self.entries.try_remove(index).map(|entry| (entry.key, entry.value))
+    }
+
+    /// Remembers that late packets under this key are no new connection.
+    pub(crate) fn remember_closed(&mut self, key: Key) {
+        if self.closed_limit == 0 || !self.closed.insert(key) {
+            return;
+        }
+        self.closed_in_order.push_back(key);
+        if self.closed_in_order.len() > self.closed_limit
+            && let Some(oldest) = self.closed_in_order.pop_front()
+        {
+            self.closed.remove(&oldest);
+        }
+    }
+
+    /// A new connection takes the key over.
+    pub(crate) fn forget_closed(&mut self, key: &Key) {
+        self.closed.remove(key);
+    }
+
+    pub(crate) fn was_closed(&self, key: &Key) -> bool {
+        self.closed.contains(key)
+    }
+
+    /// Every connection's place, in no order.
+    pub(crate) fn indices(&self) -> Vec<Index> {
+        self.entries.iter().map(|(index, _)| index).collect()
+    }
+
+    fn forget_key(&mut self, key: &Key, index: Index) {
+        if let Some(indices) = self.by_key.get_mut(key) {
+            indices.retain(|other| *other != index);
+            if indices.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+    }
+
+    fn unlink(&mut self, order: usize, index: Index) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let (older, newer) = (entry.older.take(), entry.newer.take());
+        if let Some(entry) = older.and_then(|older| self.entries.get_mut(older)) {
+            entry.newer = newer;
+        }
+        if let Some(entry) = newer.and_then(|newer| self.entries.get_mut(newer)) {
+            entry.older = older;
+        }
+        let Some(order) = self.orders.get_mut(order) else { return };
+        if order.oldest == Some(index) {
+            order.oldest = newer;
+        }
+        if order.newest == Some(index) {
+            order.newest = older;
+        }
+    }
+
+    fn link_newest(&mut self, order: usize, index: Index) {
+        let Some(order) = self.orders.get_mut(order) else { return };
+        let older = order.newest.replace(index);
+        order.oldest.get_or_insert(index);
+        if let Some(entry) = older.and_then(|older| self.entries.get_mut(older)) {
+            entry.newer = Some(index);
+        }
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.older = older;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(cookie: u64) -> Key {
+        Key::Socket(cookie)
+    }
+
+    fn handshake(port: u16) -> Key {
+        Key::Handshake { remote: SocketAddr::from(([10, 0, 0, 1], port)), local_port: 7272 }
+    }
+
+    #[test]
+    fn the_connection_that_was_idle_longest_goes_first() {
+        let mut table = Table::new(0);
+        let first = table.insert(socket(1), 'a');
+        let second = table.insert(socket(2), 'b');
+        assert_eq!(table.eviction(3), None);
+        assert_eq!(table.eviction(2), Some(first));
+        table.touch(first);
+        assert_eq!(table.eviction(2), Some(second));
+        table.remove(second);
+        assert_eq!(table.eviction(1), Some(first));
+    }
+
+    #[test]
+    fn a_handshake_under_way_goes_before_any_conversation() {
+        let mut table = Table::new(0);
+        table.insert(socket(1), 'a');
+        let flood = table.insert(handshake(9), 'b');
+        assert_eq!(table.eviction(2), Some(flood));
+        table.rename(flood, socket(2));
+        assert_eq!(table.eviction(2), Some(0));
+    }
+
+    #[test]
+    fn several_handshakes_share_a_key() {
+        let mut table = Table::new(0);
+        let one = table.insert(handshake(9), 'a');
+        let other = table.insert(handshake(9), 'b');
+        assert_eq!(table.candidates(&handshake(9)), [one, other]);
+        table.rename(one, socket(5));
+        assert_eq!(table.candidates(&handshake(9)), [other]);
+        assert_eq!(table.candidates(&socket(5)), [one]);
+        table.remove(other);
+        assert!(table.candidates(&handshake(9)).is_empty());
+    }
+
+    #[test]
+    fn a_tuple_is_the_same_in_both_directions() {
+        let one = SocketAddr::from(([10, 0, 0, 1], 7272));
+        let other = SocketAddr::from(([10, 0, 0, 2], 60_584));
+        assert_eq!(Key::tuple(one, other), Key::tuple(other, one));
+    }
+
+    #[test]
+    fn only_so_many_closed_connections_are_remembered() {
+        let mut table = Table::<()>::new(2);
+        for cookie in 1..=3 {
+            table.remember_closed(socket(cookie));
+        }
+        assert!(!table.was_closed(&socket(1)));
+        assert!(table.was_closed(&socket(2)) && table.was_closed(&socket(3)));
+    }
+
+    #[test]
+    fn the_order_of_use_survives_any_removals() {
+        let mut table = Table::new(0);
+        let all: Vec<Index> = (0..6).map(|cookie| table.insert(socket(cookie), cookie)).collect();
+        for gone in [2, 0, 5] {
+            table.remove(all[gone]);
+        }
+        let mut left = Vec::new();
+        while let Some(oldest) = table.eviction(1) {
+            left.extend(table.remove(oldest).map(|(_, cookie)| cookie));
+        }
+        assert_eq!(left, [1, 3, 4]);
+    }
+}
