@@ -1,0 +1,325 @@
+//! Records as JSON lines, as docs/json.md describes them.
+//!
+//! Owns the keys. Must not know where lines go. Bounded: appends to the caller's buffer at most six times the
+//! record's own bytes.
+//!
+//! What could control a terminal is written as `\uXXXX`, which says the same to every JSON reader: DEL, C1 and the
+//! format characters besides the C0 controls that JSON escapes anyway.
+
+use std::io;
+use std::time::Duration;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use observer_core::Record;
+use observer_core::limits::Limit;
+use observer_core::record::{
+    Account, CaptureCounters, Close, Direction, Frame, GapCause, Handshake, Kind, Message, Missing, Payload,
+    SCHEMA, Summary,
+};
+use observer_core::time::WallTime;
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use super::clock::Rfc3339;
+use super::escape::harmless_prefix;
+
+/// Appends `record` to `out` as one line, with its line end.
+pub fn write(out: &mut Vec<u8>, record: &Record<'_>) {
+    let before = out.len();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, TerminalSafe);
+    if JsonRecord(record).serialize(&mut serializer).is_err() {
+        // A vector takes everything and all keys are strings, so this cannot come; half a line must not either.
+        out.truncate(before);
+        return;
+    }
+    out.push(b'\n');
+}
+
+/// Compact JSON that holds no character that a terminal could obey.
+struct TerminalSafe;
+
+impl serde_json::ser::Formatter for TerminalSafe {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        mut text: &str,
+    ) -> io::Result<()> {
+        loop {
+            let (harmless, rest) = text.split_at(harmless_prefix(text));
+            writer.write_all(harmless.as_bytes())?;
+            let mut characters = rest.chars();
+            let Some(character) = characters.next() else { return Ok(()) };
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            text = characters.as_str();
+        }
+    }
+}
+
+struct JsonRecord<'a>(&'a Record<'a>);
+
+impl Serialize for JsonRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Record { time, connection, kind } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("schema", &SCHEMA)?;
+        map.serialize_entry("kind", kind_name(kind))?;
+        // A run that saw no packet ends at no known time.
+        if time.wall != WallTime(0) {
+            map.serialize_entry("time", &JsonTime(time.wall))?;
+        }
+        if let Some(connection) = connection {
+            map.serialize_entry("connection", &connection.id.0)?;
+            map.serialize_entry("client", &connection.client)?;
+            map.serialize_entry("server", &connection.server)?;
+        }
+        match kind {
+            Kind::ConnectionOpened(opened) => {
+                if let Some(interface) = connection.and_then(|connection| connection.interface.as_deref()) {
+                    map.serialize_entry("interface", interface)?;
+                }
+                map.serialize_entry("from_start", &opened.from_start)?;
+            }
+            Kind::Handshake(handshake) => write_handshake(&mut map, handshake)?,
+            Kind::Frame(frame) => write_frame(&mut map, frame)?,
+            Kind::Message(message) => write_message(&mut map, message)?,
+            Kind::Anomaly(anomaly) => {
+                map.serialize_entry("direction", &anomaly.direction.map(Direction::name))?;
+                map.serialize_entry("code", anomaly.code.code())?;
+                map.serialize_entry("detail", anomaly.detail)?;
+            }
+            Kind::Gap(gap) => {
+                map.serialize_entry("direction", gap.direction.name())?;
+                map.serialize_entry("offset", &gap.offset)?;
+                map.serialize_entry("length", &gap.length)?;
+                map.serialize_entry("cause", gap.cause.name())?;
+            }
+            Kind::ConnectionClosed(closed) => {
+                map.serialize_entry("closed_by", &closed.closed_by.map(|peer| peer.name()))?;
+                map.serialize_entry("how", closed.how.name())?;
+                map.serialize_entry("close_code", &closed.code)?;
+                map.serialize_entry("close_reason", closed.reason)?;
+                map.serialize_entry("idle_nanoseconds", &nanoseconds(closed.idle))?;
+                map.serialize_entry("duration_nanoseconds", &nanoseconds(closed.duration))?;
+                map.serialize_entry("complete", &closed.is_complete())?;
+                map.serialize_entry("account", &JsonAccounts(&closed.account))?;
+            }
+            Kind::Summary(summary) => write_summary(&mut map, summary)?,
+        }
+        map.end()
+    }
+}
+
+/// The name of a record's kind.
+pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
+    match kind {
+        Kind::ConnectionOpened(_) => "connection_opened",
+        Kind::Handshake(_) => "handshake",
+        Kind::Frame(_) => "frame",
+        Kind::Message(_) => "message",
+        Kind::Anomaly(_) => "anomaly",
+        Kind::Gap(_) => "gap",
+        Kind::ConnectionClosed(_) => "connection_closed",
+        Kind::Summary(_) => "summary",
+    }
+}
+
+fn write_handshake<M: SerializeMap>(map: &mut M, handshake: &Handshake<'_>) -> Result<(), M::Error> {
+    map.serialize_entry("direction", handshake.direction.name())?;
+    map.serialize_entry("time_first", &JsonTime(handshake.time_first.wall))?;
+    if let Some(method) = handshake.method {
+        map.serialize_entry("method", method)?;
+    }
+    map.serialize_entry("path", &handshake.path)?;
+    if let Some(status) = handshake.status {
+        map.serialize_entry("status", &status)?;
+        map.serialize_entry("reason", &handshake.reason)?;
+        map.serialize_entry("accepted", &handshake.accepted)?;
+    }
+    map.serialize_entry("subprotocol", &handshake.subprotocol)?;
+    map.serialize_entry("extensions", handshake.extensions)?;
+    map.serialize_entry("headers", &JsonHeaders(handshake.headers))
+}
+
+fn write_frame<M: SerializeMap>(map: &mut M, frame: &Frame<'_>) -> Result<(), M::Error> {
+    let header = &frame.header;
+    map.serialize_entry("direction", frame.direction.name())?;
+    map.serialize_entry("time_first", &JsonTime(frame.time_first.wall))?;
+    map.serialize_entry("opcode", header.opcode.name())?;
+    map.serialize_entry("opcode_number", &header.opcode.bits())?;
+    map.serialize_entry("fin", &header.fin)?;
+    map.serialize_entry("rsv1", &header.rsv1)?;
+    map.serialize_entry("rsv2", &header.rsv2)?;
+    map.serialize_entry("rsv3", &header.rsv3)?;
+    map.serialize_entry("masked", &header.mask.is_some())?;
+    if let Some(mask) = header.mask {
+        map.serialize_entry("mask", &format!("{:08x}", u32::from_be_bytes(mask)))?;
+    }
+    map.serialize_entry("length", &header.payload_length)?;
+    map.serialize_entry("wire_length", &header.wire_length())?;
+    if let Some(Close { code, reason }) = frame.close {
+        map.serialize_entry("close_code", &code)?;
+        map.serialize_entry("close_reason", reason)?;
+    }
+    if header.opcode.is_control() {
+        write_payload(map, &frame.payload)?;
+    }
+    map.serialize_entry("resynchronised", &frame.resynchronised)
+}
+
+fn write_message<M: SerializeMap>(map: &mut M, message: &Message<'_>) -> Result<(), M::Error> {
+    map.serialize_entry("direction", message.direction.name())?;
+    map.serialize_entry("time_first", &JsonTime(message.time_first.wall))?;
+    map.serialize_entry("opcode", message.opcode.name())?;
+    map.serialize_entry("masked", &message.masked)?;
+    map.serialize_entry("compressed", &message.compressed)?;
+    map.serialize_entry("frames", &message.frames)?;
+    map.serialize_entry("length", &message.length)?;
+    map.serialize_entry("wire_length", &message.wire_length)?;
+    write_payload(map, &message.payload)?;
+    map.serialize_entry("resynchronised", &message.resynchronised)?;
+    Ok(())
+}
+
+fn write_payload<M: SerializeMap>(map: &mut M, payload: &Payload<'_>) -> Result<(), M::Error> {
+    match (payload.undecoded, payload.text) {
+        (Some(undecoded), _) => map.serialize_entry("undecoded", undecoded)?,
+        (None, Some(text)) => map.serialize_entry("payload", text)?,
+        (None, None) => map.serialize_entry("payload_base64", &JsonBase64(payload.known))?,
+    }
+    map.serialize_entry("truncated", &payload.is_truncated())?;
+    if payload.is_truncated() {
+        map.serialize_entry("missing", &JsonMissing(payload.missing))?;
+    }
+    Ok(())
+}
+
+fn write_summary<M: SerializeMap>(map: &mut M, summary: &Summary) -> Result<(), M::Error> {
+    map.serialize_entry("packets", &summary.packets)?;
+    map.serialize_entry("packets_ignored", &summary.packets_ignored)?;
+    map.serialize_entry("connections", &summary.connections)?;
+    map.serialize_entry("connections_open", &summary.connections_open)?;
+    map.serialize_entry("connections_incomplete", &summary.connections_incomplete)?;
+    map.serialize_entry("connections_other", &summary.connections_other)?;
+    map.serialize_entry("handshakes", &summary.handshakes)?;
+    map.serialize_entry("anomalies", &summary.anomalies)?;
+    map.serialize_entry("account", &JsonAccounts(&summary.account))?;
+    let gaps = GapCause::ALL.iter().zip(&summary.gaps).map(|(cause, &count)| (cause.name(), count));
+    map.serialize_entry("gaps", &JsonCounts(gaps.collect()))?;
+    let limits = Limit::ALL.iter().zip(&summary.limits).map(|(limit, &count)| (limit.name(), count));
+    map.serialize_entry("limits", &JsonCounts(limits.collect()))?;
+    map.serialize_entry("capture", &summary.capture.as_ref().map(JsonCapture))
+}
+
+struct JsonTime(WallTime);
+
+impl Serialize for JsonTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Rfc3339(self.0))
+    }
+}
+
+struct JsonBase64<'a>(&'a [u8]);
+
+impl Serialize for JsonBase64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+struct JsonMissing<'a>(&'a [Missing]);
+
+impl Serialize for JsonMissing<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|hole| (hole.offset, hole.length)))
+    }
+}
+
+/// A list, since header fields may repeat and their order may matter.
+struct JsonHeaders<'a>(&'a [(&'a str, &'a [u8])]);
+
+impl Serialize for JsonHeaders<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            sequence.serialize_element(&JsonHeader { name, value })?;
+        }
+        sequence.end()
+    }
+}
+
+struct JsonHeader<'a> {
+    name: &'a str,
+    value: &'a [u8],
+}
+
+impl Serialize for JsonHeader<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("name", self.name)?;
+        match std::str::from_utf8(self.value) {
+            Ok(value) => map.serialize_entry("value", value)?,
+            Err(_) => map.serialize_entry("value_base64", &JsonBase64(self.value))?,
+        }
+        map.end()
+    }
+}
+
+struct JsonAccounts<'a>(&'a [Account; 2]);
+
+impl Serialize for JsonAccounts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+            map.serialize_entry(direction.name(), &JsonAccount(&self.0[direction.index()]))?;
+        }
+        map.end()
+    }
+}
+
+struct JsonAccount<'a>(&'a Account);
+
+impl Serialize for JsonAccount<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let account = self.0;
+        let mut map = serializer.serialize_map(Some(9))?;
+        map.serialize_entry("bytes_seen", &account.bytes_seen)?;
+        map.serialize_entry("bytes_missing", &account.bytes_missing)?;
+        map.serialize_entry("gaps", &account.gaps)?;
+        map.serialize_entry("bytes_retransmitted", &account.bytes_retransmitted)?;
+        map.serialize_entry("frames", &account.frames)?;
+        map.serialize_entry("messages", &account.messages)?;
+        map.serialize_entry("messages_truncated", &account.messages_truncated)?;
+        map.serialize_entry("start_seen", &account.start_seen)?;
+        map.serialize_entry("end_seen", &account.end_seen)?;
+        map.end()
+    }
+}
+
+struct JsonCounts(Vec<(&'static str, u64)>);
+
+impl Serialize for JsonCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+struct JsonCapture<'a>(&'a CaptureCounters);
+
+impl Serialize for JsonCapture<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counters = self.0;
+        let mut map = serializer.serialize_map(Some(5))?;
+        map.serialize_entry("seen", &counters.seen)?;
+        map.serialize_entry("captured", &counters.captured)?;
+        map.serialize_entry("truncated", &counters.truncated)?;
+        map.serialize_entry("filtered", &counters.filtered)?;
+        map.serialize_entry("losses", &JsonCounts(counters.losses.clone()))?;
+        map.end()
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

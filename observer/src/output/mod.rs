@@ -1,0 +1,15 @@
+//! From records to what a user or a program reads.
+//!
+//! Owns the formats, their colours, and the way to standard output and standard error. Must not know where records
+//! come from. Bounded: one record is laid out at a time into a reused buffer, and the queue to the writer is short.
+
+pub mod clock;
+pub mod diagnostics;
+pub mod escape;
+pub mod json;
+pub mod palette;
+pub mod pieces;
+pub mod sink;
+pub mod summary;
+pub mod text;
+pub mod writer;

@@ -1,0 +1,150 @@
+//! The end of a run in words, for standard error.
+//!
+//! Owns the wording, and that no loss is ever left out of it. Must not know formats. Bounded by the closed lists of
+//! causes and limits.
+
+use observer_core::limits::Limit;
+use observer_core::record::{CaptureCounters, GapCause, Summary};
+
+use super::text::cause_words;
+
+/// What was seen, and what is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// What was seen.
+    pub seen: Vec<String>,
+    /// What is missing, one entry a reason; empty where nothing is.
+    pub missing: Vec<String>,
+}
+
+/// Puts a summary into words.
+pub fn words(summary: &Summary) -> Words {
+    Words { seen: seen(summary), missing: missing(summary) }
+}
+
+fn seen(summary: &Summary) -> Vec<String> {
+    let [client, server] = &summary.account;
+    let mut lines = vec![format!(
+        "{} (→ {}, ← {}) on {}, {} of them still open; {}",
+        count(client.messages.saturating_add(server.messages), "message", "messages"),
+        client.messages,
+        server.messages,
+        count(summary.connections, "connection", "connections"),
+        summary.connections_open,
+        count(summary.handshakes, "successful upgrade", "successful upgrades"),
+    )];
+    let mut packets = count(summary.packets, "packet", "packets");
+    packets.push_str(" decoded");
+    if summary.packets_ignored > 0 {
+        packets.push_str(&format!(", {} of them not of an observed connection", summary.packets_ignored));
+    }
+    if summary.connections_other > 0 {
+        let other = count(summary.connections_other, "TCP connection", "TCP connections");
+        packets.push_str(&format!("; {other} without a WebSocket upgrade"));
+    }
+    lines.push(packets);
+    if let Some(CaptureCounters { seen, captured, truncated, filtered, losses }) = &summary.capture {
+        let lost = losses.iter().map(|(_, packets)| *packets).fold(0, u64::saturating_add);
+        let seen = count(*seen, "packet", "packets");
+        lines.push(format!(
+            "kernel: {seen} seen, {captured} captured ({truncated} of them cut), {filtered} filtered, {lost} lost"
+        ));
+    }
+    if summary.anomalies > 0 {
+        lines.push(count(summary.anomalies, "anomaly", "anomalies"));
+    }
+    lines
+}
+
+fn missing(summary: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(capture) = &summary.capture {
+        for (reason, packets) in capture.losses.iter().filter(|(_, packets)| *packets > 0) {
+            lines.push(format!("{} lost by the capture: {reason}", count(*packets, "packet", "packets")));
+        }
+        if capture.truncated > 0 {
+            lines.push(format!("{} cut short", count(capture.truncated, "packet", "packets")));
+        }
+    }
+    for (cause, &gaps) in GapCause::ALL.into_iter().zip(&summary.gaps) {
+        if gaps > 0 {
+            lines.push(format!("{} {}", count(gaps, "gap", "gaps"), cause_words(cause)));
+        }
+    }
+    let sum = |of: fn(&observer_core::record::Account) -> u64| {
+        summary.account.iter().map(of).fold(0, u64::saturating_add)
+    };
+    let bytes = sum(|account| account.bytes_missing);
+    if bytes > 0 {
+        lines.push(format!("{} of payload not seen", count(bytes, "byte", "bytes")));
+    }
+    let truncated = sum(|account| account.messages_truncated);
+    if truncated > 0 {
+        lines.push(format!("{} truncated", count(truncated, "message", "messages")));
+    }
+    if summary.connections_incomplete > 0 {
+        let connections = count(summary.connections_incomplete, "connection", "connections");
+        lines.push(format!("{connections} known to lack bytes"));
+    }
+    for (limit, &times) in Limit::ALL.iter().zip(&summary.limits) {
+        if times > 0 {
+            let times = count(times, "time", "times");
+            lines.push(format!("limit `{}` of the observer reached {times}", limit.name()));
+        }
+    }
+    lines
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_loss_has_nothing_missing() {
+        let words = words(&Summary { packets: 3, connections: 1, ..Summary::default() });
+        assert_eq!(
+            words.seen,
+            [
+                "0 messages (→ 0, ← 0) on 1 connection, 0 of them still open; 0 successful upgrades",
+                "3 packets decoded"
+            ]
+        );
+        assert_eq!(words.missing, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_kind_of_loss_is_named() {
+        let mut summary = Summary { connections_incomplete: 1, ..Summary::default() };
+        summary.gaps = [1, 2, 3, 4];
+        summary.limits = [1; Limit::ALL.len()];
+        summary.account[1].bytes_missing = 77;
+        summary.account[0].messages_truncated = 5;
+        summary.capture = Some(CaptureCounters {
+            losses: vec![("ring full", 6), ("reserve failed", 0)],
+            truncated: 8,
+            ..CaptureCounters::default()
+        });
+        let missing = words(&summary).missing.join("\n");
+        for said in [
+            "6 packets lost by the capture: ring full",
+            "8 packets cut short",
+            "1 gap cut off by the snap length",
+            "2 gaps lost by the capture",
+            "3 gaps never seen",
+            "4 gaps given up",
+            "77 bytes of payload",
+            "5 messages truncated",
+            "1 connection known to lack bytes",
+        ] {
+            assert!(missing.contains(said), "{said:?} is not in {missing}");
+        }
+        assert!(!missing.contains("reserve failed"));
+        for limit in Limit::ALL {
+            assert!(missing.contains(&format!("`{}`", limit.name())));
+        }
+    }
+}

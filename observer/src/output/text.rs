@@ -1,0 +1,474 @@
+//! Records as lines for people: one line a message.
+//!
+//! Owns the layout. Must not know where lines go. Bounded: appends to the caller's buffer at most a small multiple
+//! of the record's own bytes. Everything that a peer can influence goes through `escape`.
+//!
+//! The client always stands on the left and the server on the right, so that the arrow between them is all that
+//! changes: `→` is sent by the client, `←` by the server. Whatever the observer has to say of a message stands before
+//! its length, and the payload behind it, so that no payload can imitate it.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::time::Duration;
+
+use observer_core::Record;
+use observer_core::record::{
+    Account, Anomaly, ConnectionClosed, ConnectionOpened, Direction, Frame, Gap, GapCause, Handshake, How,
+    Kind, Message, Payload, Peer,
+};
+use observer_core::websocket::frame::Opcode;
+
+use super::clock::{Clock, TimeStyle};
+use super::escape::{is_escaped_json, write_bytes, write_json, write_text};
+use super::palette::Palette;
+use super::pieces::{Piece, missing_bytes, pieces};
+
+/// Bytes of a binary payload that are shown. All of it is in `--format json`.
+const BINARY_PREVIEW: usize = 32;
+
+/// Lays out records as text.
+#[derive(Debug)]
+pub struct Text {
+    clock: Clock,
+    palette: Palette,
+    verbose: bool,
+}
+
+impl Text {
+    /// With `verbose`, handshakes show their headers and ends of connections their account.
+    pub fn new(time: TimeStyle, palette: Palette, verbose: bool) -> Self {
+        Self { clock: Clock::new(time), palette, verbose }
+    }
+
+    /// Appends `record` to `out`, with its line end. The summary is no line here: it goes to standard error.
+    pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        if matches!(record.kind, Kind::Summary(_)) {
+            return;
+        }
+        self.write_start(out, record);
+        match &record.kind {
+            Kind::ConnectionOpened(opened) => self.write_opened(out, opened, record),
+            Kind::Handshake(handshake) => self.write_handshake(out, handshake),
+            Kind::Frame(frame) => self.write_frame(out, frame),
+            Kind::Message(message) => self.write_message(out, message),
+            Kind::Anomaly(anomaly) => self.write_anomaly(out, anomaly),
+            Kind::Gap(gap) => self.write_gap(out, gap),
+            Kind::ConnectionClosed(closed) => self.write_closed(out, closed),
+            Kind::Summary(_) => {}
+        }
+        out.push(b'\n');
+    }
+
+    /// Time, connection, addresses, and between them who sends.
+    fn write_start(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let Palette { faint, reset, .. } = self.palette;
+        push(out, faint);
+        self.clock.write(out, record.time);
+        push(out, reset);
+        let Some(connection) = record.connection else {
+            out.push(b' ');
+            return;
+        };
+        let (color, arrow) = match sender(&record.kind) {
+            Some(Peer::Client) => (self.palette.client, "→"),
+            Some(Peer::Server) => (self.palette.server, "←"),
+            None => ("", "-"),
+        };
+        let (id, client, server) = (connection.id, connection.client, connection.server);
+        format(
+            out,
+            format_args!(
+                " #{id} {client} {color}{arrow}{} {server} ",
+                if color.is_empty() { "" } else { reset }
+            ),
+        );
+    }
+
+    /// A word in the colour of a role.
+    fn write_word(&self, out: &mut Vec<u8>, color: &str, word: &str) {
+        push(out, color);
+        push(out, word);
+        if !color.is_empty() {
+            push(out, self.palette.reset);
+        }
+    }
+
+    const fn sender_color(&self, direction: Direction) -> &'static str {
+        match direction {
+            Direction::ClientToServer => self.palette.client,
+            Direction::ServerToClient => self.palette.server,
+        }
+    }
+
+    fn write_opened(&self, out: &mut Vec<u8>, opened: &ConnectionOpened, record: &Record<'_>) {
+        self.write_word(out, self.palette.event, if opened.from_start { "opened" } else { "joined" });
+        if !opened.from_start {
+            push(out, ", its beginning was not seen");
+        }
+        if let Some(interface) = record.connection.and_then(|connection| connection.interface.as_deref()) {
+            push(out, ", interface ");
+            write_text(out, interface, self.palette.escape);
+        }
+    }
+
+    fn write_handshake(&self, out: &mut Vec<u8>, handshake: &Handshake<'_>) {
+        let mark = self.palette.escape;
+        let color = self.sender_color(handshake.direction);
+        if let Some(status) = handshake.status {
+            self.write_word(out, color, &status.to_string());
+            if let Some(reason) = handshake.reason.filter(|reason| !reason.is_empty()) {
+                out.push(b' ');
+                write_text(out, reason, mark);
+            }
+            if handshake.accepted == Some(false) {
+                out.push(b' ');
+                self.write_word(out, self.palette.problem, "[no WebSocket]");
+            }
+        } else {
+            push(out, color);
+            write_text(out, handshake.method.unwrap_or("?"), mark);
+            if !color.is_empty() {
+                push(out, self.palette.reset);
+            }
+            out.push(b' ');
+            write_text(out, handshake.path.unwrap_or("?"), mark);
+        }
+        if let Some(subprotocol) = handshake.subprotocol {
+            push(out, " subprotocol ");
+            write_text(out, subprotocol, mark);
+        }
+        if !handshake.extensions.is_empty() {
+            push(out, " extensions ");
+            for (index, extension) in handshake.extensions.iter().enumerate() {
+                push(out, if index == 0 { "" } else { ", " });
+                write_text(out, extension, mark);
+            }
+        }
+        if self.verbose {
+            for (name, value) in handshake.headers {
+                push(out, "\n    ");
+                write_text(out, name, mark);
+                push(out, ": ");
+                write_bytes(out, value, mark);
+            }
+        }
+    }
+
+    fn write_frame(&self, out: &mut Vec<u8>, frame: &Frame<'_>) {
+        let header = &frame.header;
+        push(out, "frame ");
+        self.write_word(out, self.sender_color(frame.direction), &header.opcode.to_string());
+        for (is_set, name) in
+            [(header.fin, " fin"), (header.rsv1, " rsv1"), (header.rsv2, " rsv2"), (header.rsv3, " rsv3")]
+        {
+            push(out, if is_set { name } else { "" });
+        }
+        if let Some([a, b, c, d]) = header.mask {
+            format(out, format_args!(" mask {a:02x}{b:02x}{c:02x}{d:02x}"));
+        }
+        self.write_resynchronised(out, frame.resynchronised);
+        self.write_truncation(out, &frame.payload, Some(header.payload_length));
+        format(out, format_args!(" {}", header.payload_length));
+        if let Some(close) = frame.close {
+            match close.code {
+                Some(code) => format(out, format_args!(" code {code}{}", close_meaning(code))),
+                None => push(out, " without a code"),
+            }
+            if !close.reason.is_empty() {
+                out.push(b' ');
+                self.write_quoted(out, close.reason);
+            }
+        } else {
+            self.write_payload(
+                out,
+                &frame.payload,
+                header.opcode != Opcode::Binary && frame.payload.text.is_some(),
+            );
+        }
+    }
+
+    fn write_message(&self, out: &mut Vec<u8>, message: &Message<'_>) {
+        self.write_word(out, self.sender_color(message.direction), &message.opcode.to_string());
+        self.write_resynchronised(out, message.resynchronised);
+        if let Some(undecoded) = message.payload.undecoded {
+            out.push(b' ');
+            push(out, self.palette.problem);
+            format(
+                out,
+                format_args!("[{}, {} bytes on the wire, not decoded]", undecoded, message.wire_length),
+            );
+            push(out, self.palette.reset);
+        }
+        self.write_truncation(out, &message.payload, message.length);
+        match message.length {
+            Some(length) => format(out, format_args!(" {length}")),
+            None => push(out, " ?"),
+        }
+        let as_text = match message.opcode {
+            Opcode::Text => true,
+            Opcode::Binary => false,
+            _ => message.payload.text.is_some(),
+        };
+        self.write_payload(out, &message.payload, as_text);
+    }
+
+    /// Says before the payload, where the payload cannot imitate it, that it is not whole.
+    fn write_truncation(&self, out: &mut Vec<u8>, payload: &Payload<'_>, length: Option<u64>) {
+        if !payload.is_truncated() {
+            return;
+        }
+        let said = match (missing_bytes(payload), length) {
+            ((0, true), _) => "the end is missing".to_owned(),
+            ((bytes, true), _) => format!("{bytes} bytes and the end are missing"),
+            ((bytes, false), Some(length)) => format!("{bytes} of {length} bytes are missing"),
+            ((bytes, false), None) => format!("{bytes} bytes are missing"),
+        };
+        out.push(b' ');
+        self.write_word(out, self.palette.problem, &format!("[truncated: {said}]"));
+    }
+
+    fn write_resynchronised(&self, out: &mut Vec<u8>, resynchronised: bool) {
+        if resynchronised {
+            out.push(b' ');
+            self.write_word(out, self.palette.problem, "[resynchronised]");
+        }
+    }
+
+    fn write_payload(&self, out: &mut Vec<u8>, payload: &Payload<'_>, as_text: bool) {
+        if payload.undecoded.is_some() || (payload.known.is_empty() && !payload.is_truncated()) {
+            return;
+        }
+        out.push(b' ');
+        if !as_text {
+            self.write_binary(out, payload);
+            return;
+        }
+        let mark = self.palette.escape;
+        let escaped_json = std::str::from_utf8(payload.known)
+            .is_ok_and(|text| is_escaped_json(text, !payload.is_truncated()));
+        for piece in pieces(payload) {
+            match piece {
+                Piece::Known(bytes) => match std::str::from_utf8(bytes) {
+                    Ok(json) if escaped_json => write_json(out, json, mark),
+                    Ok(text) => write_text(out, text, mark),
+                    Err(_) => write_bytes(out, bytes, mark),
+                },
+                Piece::Missing(length) => self.write_hole(out, length),
+            }
+        }
+    }
+
+    fn write_hole(&self, out: &mut Vec<u8>, length: Option<u64>) {
+        let said = match length {
+            Some(length) => format!("[…{length} missing…]"),
+            None => "[…end missing]".to_owned(),
+        };
+        self.write_word(out, self.palette.problem, &said);
+    }
+
+    /// The first bytes in hexadecimal and as ASCII, and how many more there are.
+    fn write_binary(&self, out: &mut Vec<u8>, payload: &Payload<'_>) {
+        let mut left = BINARY_PREVIEW;
+        let mut ascii = Vec::with_capacity(BINARY_PREVIEW);
+        let mut first = true;
+        for piece in pieces(payload) {
+            if left == 0 {
+                break;
+            }
+            if !std::mem::take(&mut first) {
+                out.push(b' ');
+            }
+            match piece {
+                Piece::Known(bytes) => {
+                    let shown = bytes.get(..left).unwrap_or(bytes);
+                    left -= shown.len();
+                    for (index, byte) in shown.iter().enumerate() {
+                        format(out, format_args!("{}{byte:02x}", if index == 0 { "" } else { " " }));
+                        ascii.push(if matches!(byte, 0x20..=0x7e) { *byte } else { b'.' });
+                    }
+                }
+                Piece::Missing(length) => self.write_hole(out, length),
+            }
+        }
+        push(out, " |");
+        out.extend_from_slice(&ascii);
+        push(out, "|");
+        let more = payload.known.len() - ascii.len();
+        if more > 0 {
+            self.write_word(out, self.palette.faint, &format!(" and {more} bytes more"));
+        }
+    }
+
+    fn write_anomaly(&self, out: &mut Vec<u8>, anomaly: &Anomaly<'_>) {
+        self.write_word(out, self.palette.problem, "anomaly");
+        format(out, format_args!(" {}", anomaly.code));
+        if !anomaly.detail.is_empty() {
+            push(out, ": ");
+            write_text(out, anomaly.detail, self.palette.escape);
+        }
+    }
+
+    fn write_gap(&self, out: &mut Vec<u8>, gap: &Gap) {
+        self.write_word(out, self.palette.problem, "gap");
+        let (length, offset) = (gap.length, gap.offset);
+        let cause = cause_words(gap.cause);
+        format(out, format_args!(" of {length} bytes at {offset}, {cause}"));
+    }
+
+    fn write_closed(&self, out: &mut Vec<u8>, closed: &ConnectionClosed<'_>) {
+        let word = if closed.how == How::StillOpen { "open" } else { "closed" };
+        self.write_word(out, self.palette.event, word);
+        match closed.closed_by {
+            Some(Peer::Client) => push(out, " by client"),
+            Some(Peer::Server) => push(out, " by server"),
+            None => {}
+        }
+        match closed.how {
+            How::CloseFrame => push(out, ", close frame"),
+            How::Fin => push(out, ", FIN"),
+            How::Rst => push(out, ", RST"),
+            How::Unseen => push(out, ", its end was not seen"),
+            How::StillOpen => push(out, " at the end of the run"),
+            How::Evicted => push(out, " to the observer, which let go of it at its limit of connections"),
+        }
+        match closed.code {
+            Some(code) if closed.how == How::CloseFrame => {
+                format(out, format_args!(" {code}{}", close_meaning(code)));
+            }
+            Some(code) => format(out, format_args!(", close code {code}{}", close_meaning(code))),
+            None => {}
+        }
+        if !closed.reason.is_empty() {
+            out.push(b' ');
+            self.write_quoted(out, closed.reason);
+        }
+        let (duration, idle) = (seconds(closed.duration), seconds(closed.idle));
+        format(out, format_args!(", after {duration} s ({idle} s idle)"));
+        let [client, server] = &closed.account;
+        format(out, format_args!(", messages → {} ← {}", client.messages, server.messages));
+        if self.verbose {
+            for (arrow, account) in [("→", client), ("←", server)] {
+                format(
+                    out,
+                    format_args!(
+                        "\n    {arrow} {} bytes, {} retransmitted, {} frames, {} messages",
+                        account.bytes_seen, account.bytes_retransmitted, account.frames, account.messages
+                    ),
+                );
+            }
+            push(out, "\n    ");
+        } else {
+            push(out, ", ");
+        }
+        match completeness(closed) {
+            Completeness::Complete => push(out, "complete"),
+            Completeness::SoFar => push(out, "nothing missing so far"),
+            Completeness::Incomplete(what) => {
+                self.write_word(out, self.palette.problem, "incomplete");
+                push(out, ": ");
+                push(out, &what);
+            }
+        }
+    }
+
+    fn write_quoted(&self, out: &mut Vec<u8>, text: &str) {
+        out.push(b'"');
+        write_text(out, text, self.palette.escape);
+        out.push(b'"');
+    }
+}
+
+enum Completeness {
+    Complete,
+    /// For a connection that is still open.
+    SoFar,
+    Incomplete(String),
+}
+
+fn completeness(closed: &ConnectionClosed<'_>) -> Completeness {
+    if closed.is_complete() {
+        return Completeness::Complete;
+    }
+    let mut missing = Vec::new();
+    for (arrow, account) in ["→", "←"].into_iter().zip(&closed.account) {
+        let Account { start_seen, end_seen, bytes_missing, gaps, messages_truncated, .. } = *account;
+        if bytes_missing > 0 {
+            let truncated = match messages_truncated {
+                0 => Cow::Borrowed(""),
+                1 => Cow::Borrowed(" (1 message truncated)"),
+                count => Cow::Owned(format!(" ({count} messages truncated)")),
+            };
+            missing.push(format!("{arrow} {bytes_missing} bytes in {gaps} gaps{truncated}"));
+        }
+        if !start_seen {
+            missing.push(format!("{arrow} beginning not seen"));
+        }
+        if !end_seen && closed.how != How::StillOpen {
+            missing.push(format!("{arrow} end not seen"));
+        }
+    }
+    if missing.is_empty() { Completeness::SoFar } else { Completeness::Incomplete(missing.join(", ")) }
+}
+
+/// Who acts in a record, where somebody does.
+const fn sender(kind: &Kind<'_>) -> Option<Peer> {
+    let direction = match kind {
+        Kind::Handshake(handshake) => handshake.direction,
+        Kind::Frame(frame) => frame.direction,
+        Kind::Message(message) => message.direction,
+        Kind::Gap(gap) => gap.direction,
+        Kind::ConnectionOpened(_) => Direction::ClientToServer,
+        Kind::ConnectionClosed(closed) => return closed.closed_by,
+        Kind::Anomaly(anomaly) => match anomaly.direction {
+            Some(direction) => direction,
+            None => return None,
+        },
+        Kind::Summary(_) => return None,
+    };
+    Some(match direction {
+        Direction::ClientToServer => Peer::Client,
+        Direction::ServerToClient => Peer::Server,
+    })
+}
+
+/// Why bytes are missing, in words.
+pub const fn cause_words(cause: GapCause) -> &'static str {
+    match cause {
+        GapCause::SnapLength => "cut off by the snap length",
+        GapCause::CaptureLoss => "lost by the capture",
+        GapCause::NeverSeen => "never seen",
+        GapCause::Limit => "given up at a limit of the observer",
+    }
+}
+
+/// What a close code means (RFC 6455 §7.4.1 and its registry), in parentheses.
+const fn close_meaning(code: u16) -> &'static str {
+    match code {
+        1000 => " (normal)",
+        1001 => " (going away)",
+        1002 => " (protocol error)",
+        1003 => " (unsupported data)",
+        1007 => " (invalid data)",
+        1008 => " (policy violation)",
+        1009 => " (message too big)",
+        1010 => " (extension missing)",
+        1011 => " (internal error)",
+        1012 => " (service restart)",
+        1013 => " (try again later)",
+        1014 => " (bad gateway)",
+        _ => "",
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{}.{:03}", duration.as_secs(), duration.subsec_millis())
+}
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn format(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a vector cannot fail.
+    let _ = out.write_fmt(arguments);
+}
