@@ -4,3 +4,9 @@
 //! packets become messages, which is observer-core's part. Bounded by: what each part states.
 
 pub mod capture;
+pub mod cli;
+pub mod output;
+pub mod read;
+pub mod shell;
+pub mod silence;
+pub mod watch;

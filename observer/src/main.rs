@@ -1,2 +1,33 @@
-//! Placeholder.
-fn main() {}
+//! The binary: parses the command line, starts what was asked for, and turns its end into an exit code.
+//!
+//! Owns nothing else. Must not know how anything is done.
+
+use std::process::ExitCode;
+
+use observer::cli::{self, EXIT_ERROR, EXIT_OK, EXIT_USAGE, Source};
+use observer::output::diagnostics::Diagnostics;
+use observer::shell::ReaderIsGone;
+use observer::{read, watch};
+
+fn main() -> ExitCode {
+    let request = match cli::parse(std::env::args_os()) {
+        Ok(request) => request,
+        Err(error) => {
+            // Nobody to tell if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
+        }
+    };
+    let ended = match &request.source {
+        Source::Live(live) => watch::run(&request, live),
+        Source::Files(files) => read::run(&request, files),
+    };
+    ExitCode::from(match ended {
+        Ok(exit_code) => exit_code,
+        Err(error) if error.is::<ReaderIsGone>() => EXIT_OK,
+        Err(error) => {
+            Diagnostics::new(false).error(format!("{error:#}"));
+            EXIT_ERROR
+        }
+    })
+}

@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod error;
+pub mod file;
 mod live;
 mod maps;
 mod object;

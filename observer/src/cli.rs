@@ -1,0 +1,558 @@
+//! The command line.
+//!
+//! Owns the options, their defaults, which go together, and their texts. Must not know how anything is done.
+//! Bounded: parses once.
+//!
+//! One flat set of options instead of clap's subcommands: every option works with and without the word `watch`, on
+//! either side of it, and `-r FILE` is the same as `read FILE`; with subcommands each option would exist several
+//! times.
+
+use std::ffi::OsString;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
+
+use crate::capture::{RING_BYTES_DEFAULT, Side};
+use crate::output::clock::TimeStyle;
+use crate::output::palette::ColorChoice;
+
+/// The port that is watched where none is named.
+pub const DEFAULT_PORT: u16 = 7272;
+
+/// Ended as asked: by Ctrl-C, SIGTERM, `--count`, `--for`, the end of the input, or a closed pipe.
+pub const EXIT_OK: u8 = 0;
+/// Could not be done.
+pub const EXIT_ERROR: u8 = 1;
+/// The command line makes no sense.
+pub const EXIT_USAGE: u8 = 2;
+/// Done, but an input file ends in the middle, is damaged, or holds packets of an unknown kind.
+pub const EXIT_INPUT_CUT: u8 = 3;
+/// A second Ctrl-C or SIGTERM did not wait for the end.
+pub const EXIT_FORCED: u8 = 130;
+
+const USAGE: &str = "observer [watch] [OPTIONS]\n       observer read [OPTIONS] FILE...";
+
+const AFTER_HELP: &str = "\
+Try `sudo observer`, `observer read FILE`, or --help for examples and exit codes.";
+
+const AFTER_LONG_HELP: &str = "\
+Examples:
+  sudo observer                          watch port 7272
+  sudo observer --port 8080 --port 8081  watch two other ports
+  sudo observer -i lo -c 10              only loopback, end after ten messages
+  sudo observer --json --for 5m | jq 'select(.kind == \"message\").payload'
+  observer read chat.pcap                any WebSocket in a capture of tcpdump or Wireshark
+  ssh host sudo tcpdump -U -s 0 -w - port 7272 | observer read -
+
+Reading a line:
+  12:00:00.123456 #1 127.0.0.1:60584 → 127.0.0.1:7272 text 33 {\"type\":\"login\",\"name\":\"mynick\"}
+  time, connection, client, who sends (→ client, ← server), server, opcode, bytes of payload, payload.
+  What a terminal could obey is shown as an escape (\\x1b, \\u{202e}); `--json` has the exact payload.
+
+Exit codes:
+  0    ended as asked: end of input, --count, --for, Ctrl-C, SIGTERM, or a closed pipe
+  1    could not be done: no permission, no such file or interface, not a capture, output refused
+  2    the command line makes no sense
+  3    done, but an input file ends in the middle, is damaged, or has packets of an unknown link type;
+       what could be decoded was
+  130  a second Ctrl-C or SIGTERM did not wait for the end
+Losses do not change the exit code; they are in the summary on standard error and in --json.";
+
+/// Shows WebSocket traffic in clear: live from the kernel, or from capture files.
+///
+/// Without a FILE, watches TCP port 7272 of this machine, all network namespaces and containers included, until
+/// Ctrl-C. That needs root. Clients' frames are unmasked, fragments put together, and what was not seen is said.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "observer",
+    version,
+    override_usage = USAGE,
+    after_help = AFTER_HELP,
+    after_long_help = AFTER_LONG_HELP,
+    max_term_width = 110,
+    styles = Styles::styled()
+        .header(AnsiColor::Green.on_default().bold())
+        .usage(AnsiColor::Green.on_default().bold())
+        .literal(AnsiColor::Cyan.on_default().bold())
+        .placeholder(AnsiColor::Cyan.on_default())
+)]
+struct Arguments {
+    /// `watch` (as without it), or `read` and the files to read.
+    #[arg(value_name = "COMMAND", hide = true)]
+    words: Vec<OsString>,
+
+    /// Decode pcap or pcapng files, gzip too, instead of watching; - is standard input
+    ///
+    /// The same as `read FILE...`. Needs no privileges. Several files are decoded one after the other as one run, in
+    /// the order given, so name the parts of a rotated capture oldest first. Packets of standard input are shown as
+    /// they arrive.
+    #[arg(short = 'r', long = "read", value_name = "FILE")]
+    read_files: Vec<PathBuf>,
+
+    /// Server port; repeat for more [default: 7272, and any when reading files]
+    #[arg(short, long = "port", value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
+
+    /// Watch only this network interface, or any
+    #[arg(short, long, value_name = "INTERFACE")]
+    interface: Option<String>,
+
+    /// Look at only so many bytes of each packet, counted from its IP header; 0 is everything
+    ///
+    /// As tcpdump counts for cooked captures (-i any). A message that is cut by it is marked as truncated; the decoder
+    /// stays in step, since a frame's header says how long it is.
+    #[arg(short, long = "snaplen", value_name = "BYTES", default_value_t = 0)]
+    snap_length: u32,
+
+    /// End after so many messages, of both directions together
+    ///
+    /// Handshakes, frames of --frames, gaps and ends of connections are shown but not counted.
+    #[arg(short, long, value_name = "MESSAGES")]
+    count: Option<NonZeroU64>,
+
+    /// End after this time: 10s, 5m, 1h30m; a plain number is seconds
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// Format of standard output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, hide_possible_values = true)]
+    format: Format,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+
+    /// How text shows times: local, utc, relative (to the first line), delta (to the line before)
+    #[arg(long, value_name = "STYLE", value_enum, default_value_t, hide_possible_values = true)]
+    time: TimeStyle,
+
+    /// Colours in text: auto, always, never. Auto obeys NO_COLOR
+    #[arg(
+        long,
+        visible_alias = "colour",
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    color: ColorChoice,
+
+    /// Show every frame besides the messages, control frames included
+    #[arg(long)]
+    frames: bool,
+
+    /// Which end of the connections is on this machine: server or client
+    ///
+    /// With `server`, sockets that have the port themselves are watched; with `client`, sockets that are connected to
+    /// the port, wherever the server is.
+    #[arg(long, value_name = "SIDE", value_enum, hide_possible_values = true)]
+    side: Option<SideChoice>,
+
+    /// Leave pure acknowledgements in the kernel
+    ///
+    /// They prove delivery and show where bytes were lost. Without them less is to do, and a hole is known as one only
+    /// when later bytes tell.
+    #[arg(long)]
+    no_acks: bool,
+
+    /// Size of the buffer between kernel and observer: 64KiB, 16MiB; rounded up to a power of two
+    #[arg(long = "ring", value_name = "SIZE", value_parser = parse_ring_bytes)]
+    ring_bytes: Option<u32>,
+
+    /// Attach to this cgroup v2 directory instead of the root of its hierarchy
+    #[arg(long, value_name = "DIRECTORY")]
+    cgroup: Option<PathBuf>,
+
+    /// Accepted for habit: names are never looked up
+    #[arg(short = 'n', action = ArgAction::Count)]
+    numeric: u8,
+
+    /// Accepted for habit: lines are never held back
+    #[arg(short = 'l', action = ArgAction::Count)]
+    line_buffered: u8,
+
+    /// No notes and no summary on standard error; warnings, losses and errors are still told
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Show headers of handshakes and the account of each connection; twice: the kernel programs' log
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Format of standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One readable line a message.
+    #[default]
+    Text,
+    /// One JSON object a line, as docs/json.md describes.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SideChoice {
+    Server,
+    Client,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where packets come from.
+    pub source: Source,
+    /// Server ports; `None` for any.
+    pub ports: Option<Vec<u16>>,
+    /// Bytes of each packet, from its IP header; 0 for all.
+    pub snap_length: u32,
+    /// Messages to end after.
+    pub count: Option<NonZeroU64>,
+    /// Time to end after.
+    pub duration: Option<Duration>,
+    /// Format of standard output.
+    pub format: Format,
+    /// Times in text.
+    pub time: TimeStyle,
+    /// Colours in text.
+    pub color: ColorChoice,
+    /// Whether to report frames.
+    pub frames: bool,
+    /// No notes on standard error.
+    pub quiet: bool,
+    /// How much more to tell than usual.
+    pub verbose: u8,
+}
+
+/// Where packets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The kernel.
+    Live(LiveOptions),
+    /// Files, in this order. `-` is standard input.
+    Files(Vec<PathBuf>),
+}
+
+/// What only a live capture knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveOptions {
+    /// Name of the only interface to watch.
+    pub interface: Option<String>,
+    /// Which end is on this machine.
+    pub side: Side,
+    /// Leave pure acknowledgements in the kernel.
+    pub no_acks: bool,
+    /// Size of the ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// The cgroup to attach to.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Reads the command line. An error knows how to print itself and its exit code, `--help` and `--version` included.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
+    let arguments = Arguments::try_parse_from(arguments)?;
+    let source = source(&arguments)?;
+    let ports = match (&source, arguments.ports.is_empty()) {
+        (_, false) => Some(arguments.ports),
+        (Source::Live(_), true) => Some(vec![DEFAULT_PORT]),
+        (Source::Files(_), true) => None,
+    };
+    Ok(Request {
+        source,
+        ports,
+        snap_length: arguments.snap_length,
+        count: arguments.count,
+        duration: arguments.duration,
+        format: if arguments.json { Format::Json } else { arguments.format },
+        time: arguments.time,
+        color: arguments.color,
+        frames: arguments.frames,
+        quiet: arguments.quiet,
+        verbose: arguments.verbose,
+    })
+}
+
+fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
+    let mut words = arguments.words.iter();
+    let mut files = arguments.read_files.clone();
+    match words.next().map(|word| (word, word.to_str())) {
+        None => {}
+        Some((_, Some("watch"))) if !files.is_empty() => {
+            return Err(error(
+                ErrorKind::ArgumentConflict,
+                "`watch` captures live and -r reads a file: choose one",
+            ));
+        }
+        Some((_, Some("watch"))) => {
+            if let Some(word) = words.next() {
+                return Err(unknown_word(&word.to_string_lossy(), arguments));
+            }
+        }
+        Some((_, Some("read"))) => {
+            files.extend(words.map(PathBuf::from));
+            if files.is_empty() {
+                return Err(error(
+                    ErrorKind::MissingRequiredArgument,
+                    "which file? `observer read FILE...`, with - for standard input",
+                ));
+            }
+        }
+        Some((_, Some("help"))) => {
+            return Err(error(ErrorKind::DisplayHelp, &Arguments::command().render_long_help().to_string()));
+        }
+        Some((word, _)) => return Err(unknown_word(&word.to_string_lossy(), arguments)),
+    }
+    if files.is_empty() {
+        return Ok(Source::Live(LiveOptions {
+            interface: arguments.interface.clone().filter(|name| name != "any"),
+            side: match arguments.side {
+                Some(SideChoice::Client) => Side::Client,
+                _ => Side::Server,
+            },
+            no_acks: arguments.no_acks,
+            ring_bytes: arguments.ring_bytes.unwrap_or(RING_BYTES_DEFAULT),
+            cgroup: arguments.cgroup.clone(),
+        }));
+    }
+    for (given, option, why) in [
+        (arguments.interface.is_some(), "--interface", "a file has the interfaces that it was captured on"),
+        (arguments.side.is_some(), "--side", "a file shows who opened a connection"),
+        (arguments.no_acks, "--no-acks", "the file is already captured"),
+        (arguments.ring_bytes.is_some(), "--ring", "the file is already captured"),
+        (arguments.cgroup.is_some(), "--cgroup", "a file belongs to none"),
+    ] {
+        if given {
+            let message =
+                format!("{option} is for a live capture and cannot be used while reading files: {why}");
+            return Err(error(ErrorKind::ArgumentConflict, &message));
+        }
+    }
+    if files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+        return Err(error(ErrorKind::ArgumentConflict, "standard input (-) can be read only once"));
+    }
+    Ok(Source::Files(files))
+}
+
+/// For a word that is no command: most likely a file, or tcpdump's filter language.
+fn unknown_word(word: &str, arguments: &Arguments) -> clap::Error {
+    let all = arguments.words.iter().map(|word| word.to_string_lossy());
+    let filter: Vec<_> = all.skip_while(|candidate| candidate != word).collect();
+    let advice = match filter.first().map(AsRef::as_ref) {
+        Some("port") => match filter.get(1).and_then(|port| port.parse::<u16>().ok()) {
+            Some(port) => format!("for tcpdump's `port {port}` say --port {port}"),
+            None => "for tcpdump's `port N` say --port N".to_owned(),
+        },
+        Some("tcp" | "ip" | "ip6" | "src" | "dst" | "host" | "net" | "and" | "or" | "not") => {
+            "tcpdump's filter language is not understood; --port chooses the ports".to_owned()
+        }
+        Some(word) if word.parse::<u16>().is_ok() => format!("for port {word} say --port {word}"),
+        Some(word) if std::path::Path::new(word).exists() => {
+            format!("to decode a capture file say `observer read {word}`")
+        }
+        _ => "the commands are `watch` and `read FILE...`".to_owned(),
+    };
+    error(ErrorKind::InvalidSubcommand, &format!("unexpected word '{word}': {advice}"))
+}
+
+fn error(kind: ErrorKind, message: &str) -> clap::Error {
+    Arguments::command().error(kind, message)
+}
+
+/// A duration as people write it; a plain number is seconds, as for `sleep`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected something like 10s, 5m, 1h30m, or a number of seconds";
+    let duration = if let Ok(seconds) = text.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let parsed: jiff::SignedDuration = text.parse().map_err(|_| EXPECTED.to_owned())?;
+        parsed.try_into().map_err(|_| EXPECTED.to_owned())?
+    };
+    if duration.is_zero() {
+        return Err("no time to see anything in".to_owned());
+    }
+    Ok(duration)
+}
+
+fn parse_ring_bytes(text: &str) -> Result<u32, String> {
+    const SMALLEST: u64 = 4 << 10;
+    const LARGEST: u64 = 1 << 30;
+    let bytesize::ByteSize(bytes) =
+        text.parse().map_err(|_| "expected a size like 65536, 64KiB or 16MiB".to_owned())?;
+    let rounded = bytes.max(1).checked_next_power_of_two().unwrap_or(u64::MAX);
+    match u32::try_from(rounded) {
+        Ok(rounded) if (SMALLEST..=LARGEST).contains(&u64::from(rounded)) => Ok(rounded),
+        _ => Err("a ring holds from 4KiB to 1GiB".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(line: &str) -> Result<Request, clap::Error> {
+        parse(std::iter::once("observer").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    fn parsed(line: &str) -> Request {
+        parse_words(line).unwrap_or_else(|error| panic!("`observer {line}`: {error}"))
+    }
+
+    fn refused(line: &str) -> (ErrorKind, String) {
+        let error = parse_words(line).expect_err(line);
+        assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "`observer {line}`");
+        (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn alone_it_watches_port_7272_on_any_interface() {
+        for line in ["", "watch"] {
+            let request = parsed(line);
+            assert_eq!(request.ports.as_deref(), Some(&[7272][..]));
+            let Source::Live(live) = request.source else { panic!("{line} does not watch") };
+            assert_eq!(live.interface, None);
+            assert_eq!(live.side, Side::Server);
+            assert_eq!(live.ring_bytes, RING_BYTES_DEFAULT);
+            assert_eq!((request.snap_length, request.count, request.duration), (0, None, None));
+        }
+    }
+
+    #[test]
+    fn every_option_works_without_watch_and_on_both_sides_of_it() {
+        let options = "--port 1 --port 2,3 -i lo -s 96 -c 5 --for 1h30m -n -l -vv --format json --time utc \
+            --color never --side client --frames --no-acks --ring 1MiB --cgroup /x";
+        for line in [options.to_owned(), format!("watch {options}"), format!("{options} watch")] {
+            let request = parsed(&line);
+            assert_eq!(request.ports, Some(vec![1, 2, 3]));
+            assert_eq!((request.snap_length, request.count), (96, NonZeroU64::new(5)));
+            assert_eq!(request.duration, Some(Duration::from_secs(5400)));
+            assert_eq!((request.format, request.time), (Format::Json, TimeStyle::Utc));
+            assert_eq!(request.color, ColorChoice::Never);
+            assert!(request.frames);
+            assert_eq!(request.verbose, 2);
+            let expected = LiveOptions {
+                interface: Some("lo".to_owned()),
+                side: Side::Client,
+                no_acks: true,
+                ring_bytes: 1 << 20,
+                cgroup: Some("/x".into()),
+            };
+            assert_eq!(request.source, Source::Live(expected));
+        }
+        let request = parsed("--port 1 watch --port 2 -v -v");
+        assert_eq!((request.ports, request.verbose), (Some(vec![1, 2]), 2));
+    }
+
+    #[test]
+    fn any_is_no_interface_and_json_is_short_for_its_format() {
+        assert!(matches!(parsed("-i any").source, Source::Live(live) if live.interface.is_none()));
+        assert_eq!(parsed("--json").format, Format::Json);
+        assert_eq!(refused("--json --format text").0, ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn the_flags_of_a_tcpdump_command_are_taken_bundled() {
+        let request = parsed("-nli any -s0 -c3");
+        assert_eq!((request.snap_length, request.count), (0, NonZeroU64::new(3)));
+    }
+
+    #[test]
+    fn reading_takes_files_in_order_and_any_port() {
+        for line in ["read a b -", "-r a -r b -r -", "-r a read b -", "read -r a b -"] {
+            let request = parsed(line);
+            assert_eq!(request.source, Source::Files(vec!["a".into(), "b".into(), "-".into()]), "{line}");
+            assert_eq!(request.ports, None);
+        }
+        assert_eq!(parsed("read watch --port 80").ports, Some(vec![80]));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused_with_the_reason() {
+        for (line, said) in [
+            ("read a -i lo", "--interface"),
+            ("read a -i any", "--interface"),
+            ("-r a --side client", "--side"),
+            ("-r a --no-acks", "--no-acks"),
+            ("-r a --ring 1MiB", "--ring"),
+            ("-r a --cgroup /x", "--cgroup"),
+            ("watch -r a", "choose one"),
+            ("read - -", "only once"),
+            ("-q -v", "--quiet"),
+        ] {
+            let (kind, message) = refused(line);
+            assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
+            assert!(message.contains(said), "{line}: {message}");
+        }
+        assert_eq!(refused("read").0, ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn trailing_words_are_refused_with_what_to_say_instead() {
+        for (line, said) in [
+            ("port 8080", "--port 8080"),
+            ("watch port 8080", "--port 8080"),
+            ("8080", "--port 8080"),
+            ("tcp and port 80", "filter language"),
+            ("Cargo.toml", "observer read Cargo.toml"),
+            ("frobnicate", "`watch` and `read FILE...`"),
+        ] {
+            let (_, message) = refused(line);
+            assert!(message.contains(said), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused() {
+        for line in [
+            "--port 0",
+            "--port 65536",
+            "-c 0",
+            "-c -1",
+            "--for 0s",
+            "--for soon",
+            "--for -5s",
+            "--ring 1",
+            "--ring 8GiB",
+            "--ring x",
+            "-s -1",
+            "--time noon",
+            "--format xml",
+            "--side middle",
+            "--color red",
+        ] {
+            refused(line);
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_ring_bytes("65536"), Ok(65_536));
+        assert_eq!(parse_ring_bytes("64KiB"), Ok(65_536));
+        assert_eq!(parse_ring_bytes("16M"), Ok(16 << 20));
+        assert_eq!(parse_ring_bytes("5000"), Ok(8192));
+    }
+
+    #[test]
+    fn help_is_no_error_and_has_examples_and_exit_codes() {
+        for line in ["--help", "help"] {
+            let help = parse_words(line).expect_err("help is printed");
+            assert_eq!(help.exit_code(), 0, "{line}");
+            let text = help.to_string();
+            for part in ["sudo observer", "Exit codes", "observer read -", "--snaplen"] {
+                assert!(text.contains(part), "{line} lacks {part:?}");
+            }
+        }
+    }
+}
