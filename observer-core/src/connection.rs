@@ -54,6 +54,7 @@ pub(crate) struct TcpConnection {
     last_packet: Time,
     first_sign_of_end: Option<SignOfEnd>,
     reset_seen: bool,
+    vantage: Vantage,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,7 @@ impl TcpConnection {
             last_packet: time,
             first_sign_of_end: None,
             reset_seen: false,
+            vantage: Vantage::Between,
         }
     }
 
@@ -145,6 +147,7 @@ impl TcpConnection {
     ) -> Outlook {
         let direction = travel.direction;
         self.last_packet = reporter.time;
+        self.vantage = travel.vantage;
         self.learn_positions(direction, segment, &shared.reassembly, reporter);
 
         if segment.flags.ack() {
@@ -192,7 +195,8 @@ impl TcpConnection {
         if flags.syn() {
             of(&mut self.initial, direction).get_or_insert(segment.sequence);
         }
-        if of(&mut self.streams, direction).is_none() && (flags.syn() || segment.payload_length > 0 || flags.fin())
+        if of(&mut self.streams, direction).is_none()
+            && (flags.syn() || segment.payload_length > 0 || flags.fin())
         {
             reporter.told.account_of(direction).start_seen = flags.syn();
             *of(&mut self.streams, direction) = Some(Reassembler::new(segment.payload_sequence(), shared));
@@ -200,8 +204,8 @@ impl TcpConnection {
         let reverse = direction.reverse();
         if flags.ack() && of(&mut self.streams, reverse).is_none() {
             // What is acknowledged first is the SYN, if this is the answer to it: then the start is known.
-            let answers_first =
-                flags.syn() || self.initial(direction).is_some_and(|initial| initial.plus(1) == segment.sequence);
+            let answers_first = flags.syn()
+                || self.initial(direction).is_some_and(|initial| initial.plus(1) == segment.sequence);
             if answers_first {
                 let initial = SequenceNumber(segment.acknowledgment.0.wrapping_sub(1));
                 of(&mut self.initial, reverse).get_or_insert(initial);
@@ -228,7 +232,7 @@ impl TcpConnection {
         self.reset_seen = true;
         self.note_end(reporter.time, direction, How::Rst);
         self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-            stream.handle_end(Some(segment.sequence), shared, output);
+            stream.handle_end(Some(segment.sequence), false, shared, output);
         });
         Outlook::Over
     }
@@ -252,14 +256,19 @@ impl TcpConnection {
             Direction::ClientToServer => server,
             Direction::ServerToClient => client,
         };
-        if travel.vantage == Vantage::Reaching && is_done(observed) { Outlook::Lingering } else { Outlook::Open }
+        if travel.vantage == Vantage::Reaching && is_done(observed) {
+            Outlook::Lingering
+        } else {
+            Outlook::Open
+        }
     }
 
     /// Ends the connection and tells its account. `how` where no sign of the end was seen.
     pub(crate) fn close(&mut self, unseen: How, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        let in_file = self.vantage == Vantage::Between;
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-                stream.handle_end(None, shared, output);
+                stream.handle_end(None, in_file, shared, output);
             });
         }
         let end = if self.reset_seen { StreamEnd::Reset } else { StreamEnd::Unseen };
@@ -355,7 +364,9 @@ impl Output for Conversation<'_, '_> {
 
     fn handle_misfit(&mut self, misfit: Misfit) {
         let (code, detail) = match misfit {
-            Misfit::OutsideWindow => (AnomalyCode::SegmentOutsideWindow, "farther than any receive window reaches"),
+            Misfit::OutsideWindow => {
+                (AnomalyCode::SegmentOutsideWindow, "farther than any receive window reaches")
+            }
             Misfit::OverlapDiffers => (AnomalyCode::OverlapDiffers, "the first copy is shown"),
             Misfit::DataAfterFin => (AnomalyCode::DataAfterFin, "the bytes are ignored"),
         };

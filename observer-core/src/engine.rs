@@ -133,7 +133,9 @@ impl Engine {
     /// Tells the engine that it is `now`. Packets tell it as well.
     pub fn handle_timeout(&mut self, now: Time, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
-        while let Some(lingering) = self.lingering.front().copied().filter(|front| front.until <= now.monotonic) {
+        while let Some(lingering) =
+            self.lingering.front().copied().filter(|front| front.until <= now.monotonic)
+        {
             self.lingering.pop_front();
             let Some(tracked) = self.table.get_mut(lingering.index) else { continue };
             if tracked.serial != lingering.serial {
@@ -310,7 +312,9 @@ impl Engine {
                 let answered = tracked.tcp.initial(direction.reverse());
                 let fits = match (initial, answered) {
                     (Some(initial), _) => initial == segment.sequence,
-                    (None, Some(answered)) => segment.flags.ack() && answered.plus(1) == segment.acknowledgment,
+                    (None, Some(answered)) => {
+                        segment.flags.ack() && answered.plus(1) == segment.acknowledgment
+                    }
                     (None, None) => false,
                 };
                 return fits.then_some((0, *index));
@@ -330,8 +334,11 @@ impl Engine {
         let key = Key::tuple(source, destination);
         if let Some(index) = self.table.candidates(&key).first().copied() {
             let client = self.table.get(index)?.told.connection.client;
-            let direction =
-                if canonical(source) == client { Direction::ClientToServer } else { Direction::ServerToClient };
+            let direction = if canonical(source) == client {
+                Direction::ClientToServer
+            } else {
+                Direction::ServerToClient
+            };
             if !self.is_new_attempt(index, direction, segment) {
                 return Some((index, Travel { direction, vantage: Vantage::Between }));
             }
@@ -342,7 +349,9 @@ impl Engine {
         let direction = match (flags.syn(), flags.ack()) {
             (true, false) => Direction::ClientToServer,
             (true, true) => Direction::ServerToClient,
-            (false, _) if segment.payload_length == 0 || flags.rst() || self.table.was_closed(&key) => return None,
+            (false, _) if segment.payload_length == 0 || flags.rst() || self.table.was_closed(&key) => {
+                return None;
+            }
             (false, _) => self.guess_direction(segment)?,
         };
         let (client, server) = match direction {
@@ -426,13 +435,8 @@ impl Engine {
         if !is_evicted && !matches!(key, Key::Handshake { .. }) {
             self.table.remember_closed(key);
         }
-        let mut reporter = Reporter {
-            config: &self.config,
-            totals: &mut self.totals,
-            told: &mut tracked.told,
-            sink,
-            time,
-        };
+        let mut reporter =
+            Reporter { config: &self.config, totals: &mut self.totals, told: &mut tracked.told, sink, time };
         tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
     }
 }

@@ -11,8 +11,8 @@ use crate::anomaly::AnomalyCode;
 use crate::engine::{Config, Report};
 use crate::limits::Limit;
 use crate::record::{
-    Account, Anomaly, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause, Kind, Record, Sink,
-    Summary,
+    Account, Anomaly, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause, Kind, Record,
+    Sink, Summary,
 };
 use crate::time::Time;
 

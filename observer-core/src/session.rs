@@ -35,7 +35,10 @@ pub(crate) fn looks_like_request(data: &[u8]) -> bool {
     let method = data.iter().take(20).position(|byte| *byte == b' ');
     method.is_some_and(|length| length >= 3)
         && data.iter().take_while(|byte| **byte != b' ').all(u8::is_ascii_uppercase)
-        && data.split(|byte| *byte == b'\n').next().is_some_and(|line| line.windows(6).any(|it| it == b"HTTP/1"))
+        && data
+            .split(|byte| *byte == b'\n')
+            .next()
+            .is_some_and(|line| line.windows(6).any(|it| it == b"HTTP/1"))
 }
 
 /// State of one conversation.
@@ -301,7 +304,11 @@ impl Session {
                 }
                 HeadProgress::Complete { head, consumed, folded } => {
                     if folded {
-                        reporter.anomaly(Some(direction), AnomalyCode::HeaderFolded, "it is read as one line");
+                        reporter.anomaly(
+                            Some(direction),
+                            AnomalyCode::HeaderFolded,
+                            "it is read as one line",
+                        );
                     }
                     let next = match direction {
                         Direction::ClientToServer => self.handle_request(head, time_first, reporter),
@@ -327,7 +334,9 @@ impl Session {
                     (AnomalyCode::HeadTooLong, "the connection is not decoded")
                 }
                 HeadProgress::NotHttp(Foreign::Tls) => (AnomalyCode::Tls, "the connection is not decoded"),
-                HeadProgress::NotHttp(Foreign::Http2) => (AnomalyCode::Http2, "the connection is not decoded"),
+                HeadProgress::NotHttp(Foreign::Http2) => {
+                    (AnomalyCode::Http2, "the connection is not decoded")
+                }
                 HeadProgress::NotHttp(Foreign::Unknown) => {
                     (AnomalyCode::NotHttp, "the connection is not decoded")
                 }
@@ -338,7 +347,13 @@ impl Session {
     }
 
     /// Nothing of this connection can be decoded from here on.
-    fn give_up(&mut self, direction: Direction, code: AnomalyCode, detail: &str, reporter: &mut Reporter<'_>) {
+    fn give_up(
+        &mut self,
+        direction: Direction,
+        code: AnomalyCode,
+        detail: &str,
+        reporter: &mut Reporter<'_>,
+    ) {
         reporter.anomaly(Some(direction), code, detail);
         self.client = Half::Ignored;
         self.server = Half::Ignored;
@@ -438,7 +453,8 @@ impl Session {
             && !is_plain
         {
             // Refused: the client may ask again on the same connection.
-            let Half::Early(early) = core::mem::replace(&mut self.client, Half::heading(HeadKind::Request)) else {
+            let Half::Early(early) = core::mem::replace(&mut self.client, Half::heading(HeadKind::Request))
+            else {
                 return Next::Half(Half::Ignored);
             };
             for piece in early.pieces {
@@ -475,7 +491,9 @@ impl Session {
         let Half::Early(early) = before else { return };
         for piece in early.pieces {
             match piece {
-                EarlyPiece::Data(time, data) => self.decode(direction, time, Some(&data), 0, shared, reporter),
+                EarlyPiece::Data(time, data) => {
+                    self.decode(direction, time, Some(&data), 0, shared, reporter)
+                }
                 EarlyPiece::Gap(time, length) => self.decode(direction, time, None, length, shared, reporter),
             }
         }

@@ -6,8 +6,9 @@
 //! [`Limits::reassembly_total_bytes`]: at a bound the hole in front is given up.
 //!
 //! A hole becomes a gap when the receiver acknowledged past it, at a bound, or at the end: never by a timer. An
-//! acknowledgment alone, without later bytes that were seen, is believed only where it comes from the socket that
-//! the capture is attached to: anybody may send one. Of bytes that were sent twice while a hole kept both waiting,
+//! acknowledgment alone, without later bytes that were seen, is believed where it comes from the socket that the
+//! capture is attached to, where the capture has lost packets meanwhile, and at the end of a stream in a file: else
+//! anybody could make holes by sending one. Of bytes that were sent twice while a hole kept both waiting,
 //! the first copy wins.
 
 use std::collections::BTreeMap;
@@ -256,7 +257,7 @@ impl Reassembler {
             self.handle_holes(limits, shared, output);
             // A FIN takes a position of its own, and is no byte of the stream.
             let bytes_to = self.fin.map_or(to, |fin| to.min(fin));
-            if trusted {
+            if trusted || self.cause(shared) == GapCause::CaptureLoss {
                 self.give_up_to(bytes_to, self.cause(shared), shared, output);
             }
             self.end_if_all_is_known(shared, output);
@@ -264,8 +265,14 @@ impl Reassembler {
     }
 
     /// Ends the direction: every hole becomes a gap, and what waited comes out. `to` is the position behind its
-    /// last byte, where the other end or the segment that ended it tells.
-    pub fn handle_end(&mut self, to: Option<SequenceNumber>, shared: &mut Shared, output: &mut dyn Output) {
+    /// last byte, where the segment that ended it tells; `believe`: what the receiver acknowledged exists.
+    pub fn handle_end(
+        &mut self,
+        to: Option<SequenceNumber>,
+        believe: bool,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
         while let Some(first) = self.first_waiting() {
             self.give_up_to(first, self.cause(shared), shared, output);
         }
@@ -273,7 +280,8 @@ impl Reassembler {
             .map(|to| to.distance_from(self.next))
             .filter(|distance| (1..=MAXIMUM_WINDOW).contains(distance))
             .and_then(|distance| self.offset.checked_add_signed(i64::from(distance)));
-        if let Some(end) = self.fin.or(told).filter(|end| *end > self.offset) {
+        let acknowledged = believe.then_some(self.acknowledged);
+        if let Some(end) = self.fin.or(told.max(acknowledged)) {
             self.give_up_to(end, self.cause(shared), shared, output);
         }
         self.end_if_all_is_known(shared, output);
@@ -525,7 +533,7 @@ mod tests {
         }
 
         fn end(&mut self) {
-            self.reassembler.handle_end(None, &mut self.shared, &mut self.out);
+            self.reassembler.handle_end(None, false, &mut self.shared, &mut self.out);
         }
 
         fn text(&self) -> String {

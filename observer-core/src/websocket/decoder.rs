@@ -790,6 +790,8 @@ impl Decoder {
         let (compressed, undecoded) = coding(self.extensions, header, false);
         let mut scratch = std::mem::take(&mut output.shared.scratch);
         let known = if undecoded.is_some() { &[] } else { unmasked(header, payload, &mut scratch) };
+        let resynchronised = !self.trust.is_proved();
+        self.emit_frame(time_first, header, Payload::default(), None, output);
         let mut text = None;
         if header.opcode == Opcode::Text && undecoded.is_none() {
             match str::from_utf8(known) {
@@ -800,8 +802,6 @@ impl Decoder {
                 ),
             }
         }
-        let resynchronised = !self.trust.is_proved();
-        self.emit_frame(time_first, header, Payload::default(), None, output);
         output.emit(Item::Message(Message {
             direction: self.direction,
             time_first,
@@ -871,3 +871,6 @@ fn unmasked<'a>(header: &FrameHeader, payload: &'a [u8], scratch: &'a mut Vec<u8
     mask::append_unmasked(key, 0, payload, scratch);
     scratch
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,535 @@
+//! The engine as a whole, over packets made in memory.
+//!
+//! Owns the claims that need every layer at once. Must not know any layer's inside. Bounded: small conversations.
+
+mod support;
+
+use observer_core::engine::{Config, Report};
+use observer_core::websocket::frame::{Opcode, encode::FrameBuilder};
+use observer_core::{Engine, Event, Limits, Record};
+use proptest::prelude::*;
+use support::{ACK, Conversation, FIN, MASK, RST, Wire, answer, masked, messages, request, run, unmasked};
+
+fn upgrades() -> Config {
+    Config { report: Report::Upgrades, ..Config::default() }
+}
+
+fn chat_packets(live: bool) -> Vec<Wire> {
+    let mut it = if live { Conversation::live(60_584, 99) } else { Conversation::new(60_584) };
+    it.chat();
+    it.packets
+}
+
+const CHAT: [&str; 12] = [
+    "#1 opened 127.0.0.1:60584 127.0.0.1:7272 from_start=true",
+    r#"#1 handshake client_to_server Some("GET") Some("/chat") None None"#,
+    r#"#1 handshake server_to_client None Some("/chat") Some(101) Some(true)"#,
+    r#"#1 message client_to_server Text {"type":"login","name":"mynick"} chat Login"#,
+    r#"#1 message server_to_client Text {"type":"user_list","user_list":[{"uid":7,"name":"mynick"}]} chat UserList"#,
+    r#"#1 message server_to_client Text {"type":"login","uid":7,"name":"mynick","time":"2014-08-12 17:50:30"} chat Login"#,
+    r#"#1 message client_to_server Text {"type":"say","to_uid":"all","content":"hi, all !"} chat Say"#,
+    r#"#1 message server_to_client Text {"type":"say","from_uid":7,"to_uid":"all","content":"hi, all !","time":"2014-08-12 17:50:40"} chat Say"#,
+    "#1 frame client_to_server Close",
+    "#1 frame server_to_client Close",
+    r#"#1 closed Some("client") close_frame Some(1000) complete=true"#,
+    "- summary connections=1 other=0 open=0 incomplete=0 handshakes=1",
+];
+
+fn assert_chat(mut lines: Vec<String>) {
+    if let Some(summary) = lines.last_mut() {
+        summary.truncate(CHAT[11].len());
+    }
+    assert_eq!(lines, CHAT);
+}
+
+fn with_frames(config: Config) -> Config {
+    Config { frames: true, ..config }
+}
+
+/// `frames: true` shows data frames too: keep the close frames only.
+fn chat_lines(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().filter(|line| !line.contains(" frame ") || line.ends_with("Close")).collect()
+}
+
+#[test]
+fn the_chat_is_read_from_a_file_in_both_directions() {
+    assert_chat(chat_lines(run(with_frames(upgrades()), &chat_packets(false))));
+}
+
+#[test]
+fn the_chat_is_read_from_sockets_in_both_directions() {
+    assert_chat(chat_lines(run(with_frames(Config::default()), &chat_packets(true))));
+}
+
+#[test]
+fn every_message_survives_segments_of_one_byte() {
+    let mut it = Conversation::new(4_000);
+    it.connect();
+    for byte in request() {
+        it.from_client(&[byte]);
+    }
+    for byte in answer() {
+        it.from_server(&[byte]);
+    }
+    for byte in masked("hello") {
+        it.from_client(&[byte]);
+    }
+    for byte in unmasked("you") {
+        it.from_server(&[byte]);
+    }
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(
+        messages(&lines),
+        ["#1 message client_to_server Text hello", "#1 message server_to_client Text you"]
+    );
+}
+
+#[test]
+fn frames_in_the_segment_of_the_answer_are_read() {
+    let mut it = Conversation::new(4_000);
+    it.connect().from_client(&request());
+    let mut bytes = answer();
+    bytes.extend(unmasked("welcome"));
+    it.from_server(&bytes);
+    assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message server_to_client Text welcome"]);
+}
+
+#[test]
+fn frames_that_a_client_sends_ahead_of_the_answer_are_read() {
+    let mut it = Conversation::new(4_000);
+    it.connect();
+    let mut bytes = request();
+    bytes.extend(masked("impatient"));
+    it.from_client(&bytes).from_client(&masked("very")).from_server(&answer());
+    assert_eq!(
+        messages(&run(upgrades(), &it.packets)),
+        ["#1 message client_to_server Text impatient", "#1 message client_to_server Text very"]
+    );
+}
+
+#[test]
+fn a_request_in_the_last_packet_of_the_handshake_which_belongs_to_the_listener_is_read() {
+    let mut packets = chat_packets(true);
+    let listener = packets[2].socket;
+    packets.remove(2);
+    packets[2].socket = listener;
+    let lines = chat_lines(run(with_frames(Config::default()), &packets));
+    assert_chat(lines);
+}
+
+#[test]
+fn the_last_packet_of_the_handshake_seen_twice_changes_nothing() {
+    let mut packets = chat_packets(true);
+    packets.insert(2, packets[2].clone());
+    assert_chat(chat_lines(run(with_frames(Config::default()), &packets)));
+}
+
+#[test]
+fn equal_addresses_and_ports_in_two_network_namespaces_are_two_connections() {
+    // With and without namespace cookies: not every kernel tells them.
+    for cookies in [[None, None], [Some(5), Some(6)]] {
+        let mut here = Conversation::live(60_584, 99);
+        here.netns_cookie = cookies[0];
+        let mut there = Conversation::live(60_584, 77);
+        there.cookies = Some((2, 77));
+        there.netns_cookie = cookies[1];
+        there.client_next = 0x4000_0000;
+        there.server_next = 0x9000_0000;
+        here.upgrade().from_client(&masked("here")).fin(true).fin(false);
+        there.upgrade().from_client(&masked("there")).fin(true).fin(false);
+        let mixed = here.packets.iter().zip(&there.packets).flat_map(|(one, other)| [one, other]);
+        let lines = run(Config::default(), mixed);
+        assert_eq!(
+            messages(&lines),
+            ["#1 message client_to_server Text here", "#2 message client_to_server Text there"]
+        );
+        assert!(lines.last().unwrap().contains("connections=2 other=0 open=0 incomplete=0"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn the_answer_s_headers_may_show_another_port_than_the_socket_s() {
+    // A redirect from 80 to 7272: what leaves shows 80.
+    let mut it = Conversation::live(60_584, 99);
+    it.upgrade().from_client(&masked("hi")).from_server(&unmasked("you")).fin(true).fin(false);
+    let mut packets = it.packets;
+    for wire in packets.iter_mut().filter(|wire| !wire.from_client) {
+        wire.data[20..22].copy_from_slice(&80_u16.to_be_bytes());
+    }
+    let lines = run(Config::default(), &packets);
+    assert_eq!(messages(&lines).len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("127.0.0.1:60584 127.0.0.1:7272"), "{lines:#?}");
+    assert!(lines.last().unwrap().contains("connections=1 other=0 open=0 incomplete=0"), "{lines:#?}");
+}
+
+#[test]
+fn a_server_that_closes_first_leaves_a_complete_connection_although_the_kernel_hides_the_end() {
+    let mut it = Conversation::live(60_584, 99);
+    it.upgrade()
+        .from_server(&support::close(1001, None))
+        .from_client(&support::close(1001, Some(MASK)))
+        .fin(false);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(lines[lines.len() - 2], r#"#1 closed Some("server") close_frame Some(1001) complete=true"#);
+}
+
+#[test]
+fn a_server_that_goes_without_a_close_frame_is_told_of_after_a_while() {
+    let mut it = Conversation::live(60_584, 99);
+    it.upgrade().fin(false);
+    let mut engine = Engine::new(Config::default());
+    let mut closed = false;
+    let mut sink = |record: &Record<'_>| {
+        closed |= matches!(record.kind, observer_core::record::Kind::ConnectionClosed(_));
+    };
+    for wire in &it.packets {
+        engine.handle(Event::Packet(wire.packet()), &mut sink);
+    }
+    let at = engine.next_timeout().expect("a timer runs");
+    let mut now = it.packets.last().unwrap().packet().time;
+    now.monotonic.0 = at.0 - 1;
+    engine.handle_timeout(now, &mut sink);
+    now.monotonic = at;
+    engine.handle_timeout(now, &mut sink);
+    assert!(closed);
+    assert_eq!(engine.next_timeout(), None);
+}
+
+#[test]
+fn a_reset_ends_a_connection() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().reset(true);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(lines[lines.len() - 2], r#"#1 closed Some("client") rst None complete=true"#);
+}
+
+#[test]
+fn a_forged_reset_outside_the_window_ends_nothing() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade();
+    let honest = it.client_next;
+    it.client_next = honest.wrapping_sub(5_000);
+    it.reset(true);
+    it.client_next = honest;
+    it.from_client(&masked("still here"));
+    assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message client_to_server Text still here"]);
+}
+
+#[test]
+fn a_lost_message_is_a_gap_and_the_next_one_is_found_again() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().from_client(&masked("one"));
+    it.from_client(&masked("two"));
+    // The kernel lost the data packet and says so with the next one.
+    let lost = it.packets.len() - 2;
+    it.packets.remove(lost);
+    it.packets[lost].losses = 1;
+    it.losses = 1;
+    for n in 0..20 {
+        it.from_client(&masked(&format!("and {n}")));
+    }
+    let lines = run(Config::default(), &it.packets);
+    assert!(
+        lines.iter().any(|line| line.contains("gap client_to_server") && line.ends_with("9 capture_loss"))
+    );
+    let messages = messages(&lines);
+    assert_eq!(messages.len(), 21, "{lines:#?}");
+    assert!(messages[1].starts_with("#1 message client_to_server Text and 0 resynchronised"), "{lines:#?}");
+    assert!(!messages[20].contains("resynchronised"), "{lines:#?}");
+}
+
+#[test]
+fn a_hole_inside_a_message_is_named_and_what_follows_is_read() {
+    let text: String = ('a'..='z').collect();
+    let frame = masked(&text);
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade()
+        .send(true, &frame[..12])
+        .send(true, &frame[12..20])
+        .send(true, &frame[20..])
+        .acknowledge(false);
+    it.from_client(&masked("next"));
+    let lost = it.packets.iter().position(|wire| wire.data.ends_with(&frame[12..20])).unwrap();
+    it.packets.remove(lost);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(
+        messages(&lines),
+        [
+            "#1 message client_to_server Text abcdefopqrstuvwxyz missing [Missing { offset: 6, length: Some(8) }]",
+            "#1 message client_to_server Text next"
+        ]
+    );
+}
+
+#[test]
+fn the_snap_length_truncates_messages_and_loses_none() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade();
+    for n in 0..3 {
+        it.from_client(&masked(&format!("{n}{}", "x".repeat(300))));
+    }
+    for wire in it.packets.iter_mut().skip(7) {
+        wire.data.truncate(96);
+    }
+    let lines = run(upgrades(), &it.packets);
+    let messages = messages(&lines);
+    assert_eq!(messages.len(), 3, "{lines:#?}");
+    for (n, message) in messages.iter().enumerate() {
+        assert!(message.starts_with(&format!("#1 message client_to_server Text {n}xxx")), "{message}");
+        assert!(message.ends_with("missing [Missing { offset: 48, length: Some(253) }]"), "{message}");
+    }
+}
+
+#[test]
+fn a_lost_answer_does_not_hide_the_conversation() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade();
+    let lost = it.packets.iter().position(|wire| wire.data.ends_with(&answer())).unwrap();
+    it.packets.remove(lost);
+    it.from_client(&masked("hello")).from_server(&unmasked("you")).from_client(&masked("there"));
+    let lines = run(Config::default(), &it.packets);
+    assert!(lines.iter().any(|line| line.contains("gap server_to_client 0")), "{lines:#?}");
+    assert!(messages(&lines).iter().any(|line| line.contains("hello resynchronised")), "{lines:#?}");
+    assert!(messages(&lines).iter().any(|line| line.contains("you resynchronised")), "{lines:#?}");
+}
+
+#[test]
+fn a_connection_that_was_open_before_is_read_from_its_next_message_on() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().packets.clear();
+    it.from_client(&masked("hello")).from_server(&unmasked("you")).from_client(&masked("there"));
+    let lines = run(Config::default(), &it.packets);
+    assert!(lines[0].ends_with("from_start=false"), "{lines:#?}");
+    assert_eq!(messages(&lines).len(), 3, "{lines:#?}");
+    assert!(messages(&lines).iter().all(|line| line.contains("resynchronised")), "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains("closed None still_open None complete=false")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_port_that_is_used_again_is_a_new_connection() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().from_client(&masked("first"));
+    it.client_next = 0x7000_0000;
+    it.server_next = 0x1000_0000;
+    it.upgrade().from_client(&masked("second"));
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(
+        messages(&lines),
+        ["#1 message client_to_server Text first", "#2 message client_to_server Text second"]
+    );
+    assert!(lines.iter().any(|line| line.starts_with("#1 closed None unseen")), "{lines:#?}");
+}
+
+#[test]
+fn late_packets_of_a_closed_connection_open_none() {
+    let mut packets = chat_packets(false);
+    let late: Vec<Wire> = packets.iter().filter(|wire| wire.flags & ACK != 0).cloned().collect();
+    packets.extend(late.into_iter().filter(|wire| wire.flags & (FIN | RST | support::SYN) == 0));
+    let lines = run(Config { ports: Some([7272].into()), ..Config::default() }, &packets);
+    assert!(lines.last().unwrap().contains("connections=1 other=0"), "{lines:#?}");
+}
+
+#[test]
+fn ports_narrow_what_a_file_shows() {
+    let narrowed = Config { ports: Some([80].into()), ..upgrades() };
+    let lines = run(narrowed, &chat_packets(false));
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("connections=0 other=0"), "{lines:#?}");
+}
+
+#[test]
+fn what_is_no_websocket_is_silent_where_upgrades_are_asked_for() {
+    let mut it = Conversation::new(4_000);
+    it.connect()
+        .from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .from_server(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        .fin(true)
+        .fin(false);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].contains("connections=0 other=1"), "{lines:#?}");
+}
+
+#[test]
+fn requests_before_the_upgrade_on_the_same_connection_are_stepped_over() {
+    let mut it = Conversation::new(4_000);
+    it.connect()
+        .from_client(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        .from_server(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        .from_client(&request())
+        .from_server(&answer())
+        .from_client(&masked("hi"));
+    assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message client_to_server Text hi"]);
+}
+
+#[test]
+fn a_refused_upgrade_is_shown_with_its_status() {
+    let mut it = Conversation::new(4_000);
+    it.connect()
+        .from_client(&request())
+        .from_server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        .fin(false)
+        .fin(true);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(lines[2], r#"#1 handshake server_to_client None Some("/chat") Some(403) Some(false)"#);
+}
+
+#[test]
+fn tls_is_named_as_such() {
+    let mut it = Conversation::new(4_000);
+    it.connect().from_client(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3]);
+    let lines = run(Config::default(), &it.packets);
+    assert!(lines.iter().any(|line| line == "#1 anomaly tls"), "{lines:#?}");
+}
+
+#[test]
+fn more_connections_than_the_bound_push_out_the_one_that_was_idle_longest() {
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let mut conversations: Vec<Conversation> =
+        (0..3).map(|n| Conversation::live(4_000 + n, 9 + u64::from(n))).collect();
+    let mut packets = Vec::new();
+    for it in &mut conversations {
+        it.upgrade().from_client(&masked("hi"));
+        packets.append(&mut it.packets);
+    }
+    let lines = run(Config { limits, ..Config::default() }, &packets);
+    assert_eq!(messages(&lines).len(), 3);
+    assert!(lines.iter().any(|line| line.starts_with("#1 closed None evicted")), "{lines:#?}");
+    assert!(lines.last().unwrap().ends_with("limits=1"), "{lines:#?}");
+}
+
+#[test]
+fn a_flood_of_handshakes_pushes_no_conversation_out() {
+    let limits = Limits { connections: 100, ..Limits::default() };
+    let mut it = Conversation::live(3_999, 9);
+    it.upgrade().from_client(&masked("before"));
+    let mut packets = std::mem::take(&mut it.packets);
+    for port in 4_000..5_000 {
+        let mut flood = Conversation::live(port, 0);
+        flood.connect();
+        packets.extend(flood.packets.into_iter().take(2));
+    }
+    it.from_client(&masked("after"));
+    packets.append(&mut it.packets);
+    let lines = run(Config { limits, ..Config::default() }, &packets);
+    assert_eq!(
+        messages(&lines),
+        ["#1 message client_to_server Text before", "#1 message client_to_server Text after"]
+    );
+}
+
+#[test]
+fn a_message_over_several_segments_and_64_kib_is_one() {
+    let text = "0123456789abcdef".repeat(65_536);
+    let frame = masked(&text);
+    let mut it = Conversation::new(4_000);
+    it.upgrade();
+    for piece in frame.chunks(100_000) {
+        it.from_client(piece);
+    }
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(messages(&lines), [format!("#1 message client_to_server Text {text}")]);
+}
+
+fn long_conversation() -> Conversation {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade();
+    for n in 0..12 {
+        it.from_client(&masked(&format!("client says {n}")));
+        it.from_server(&unmasked(&format!("server says {n} {}", "y".repeat(n * 40))));
+        it.send(true, &FrameBuilder::new(Opcode::Binary, vec![n as u8; n]).masked(MASK).build());
+    }
+    it.fin(true).fin(false);
+    it
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_repetition_of_segments_gives_the_same_messages(
+        from_client: bool,
+        pieces in prop::collection::vec(1_usize..60, 1..40),
+        order in Just((0_usize..200).collect::<Vec<_>>()).prop_shuffle(),
+        repeats in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let text = |n: usize| format!("message {n} {}", "z".repeat(n * 3));
+        let stream: Vec<u8> = (0..12)
+            .flat_map(|n| if from_client { masked(&text(n)) } else { unmasked(&text(n)) })
+            .collect();
+        let mut it = Conversation::new(4_000);
+        it.upgrade();
+        let begun = it.packets.len();
+        let mut rest = &stream[..];
+        for piece in pieces.into_iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            it.send(from_client, now);
+            rest = later;
+        }
+        let segments = it.packets.split_off(begun);
+        let mut mixed: Vec<Wire> = segments.clone();
+        mixed.extend(repeats.iter().map(|index| index.get(&segments).clone()));
+        let rank = |at: usize| (order[at % order.len()], at);
+        let mut ranked: Vec<(usize, Wire)> = mixed.into_iter().enumerate().collect();
+        ranked.sort_by_key(|(at, _)| rank(*at));
+        it.packets.extend(ranked.into_iter().map(|(_, wire)| wire));
+
+        let lines = run(upgrades(), &it.packets);
+        let name = if from_client { "client_to_server" } else { "server_to_client" };
+        let expected: Vec<String> = (0..12).map(|n| format!("#1 message {name} Text {}", text(n))).collect();
+        prop_assert_eq!(messages(&lines), expected);
+        prop_assert!(!lines.iter().any(|line| line.contains(" gap ") || line.contains(" anomaly ")));
+    }
+
+    #[test]
+    fn with_packets_lost_no_message_is_shown_that_was_not_sent_and_each_loss_is_told(
+        lost in prop::collection::btree_set(7_usize..75, 1..10),
+    ) {
+        let it = long_conversation();
+        let whole = run(Config::default(), &it.packets);
+        let sent: Vec<&str> = messages(&whole);
+        let mut losses = 0;
+        let mut payload_lost = false;
+        let mut left = Vec::new();
+        for (at, wire) in it.packets.iter().enumerate() {
+            if lost.contains(&at) {
+                losses += 1;
+                payload_lost |= wire.length > 40;
+            } else {
+                left.push(Wire { losses, ..wire.clone() });
+            }
+        }
+        let lines = run(Config::default(), &left);
+        for message in messages(&lines) {
+            let untouched = message.trim_end_matches(" resynchronised");
+            prop_assert!(sent.contains(&untouched) || message.contains(" missing "), "{message}");
+        }
+        if payload_lost {
+            prop_assert!(lines.iter().any(|line| line.contains(" gap ")), "{lines:#?}");
+            prop_assert!(lines.iter().any(|line| line.ends_with("complete=false")), "{lines:#?}");
+        } else if !lost.iter().any(|at| it.packets.get(*at).is_some_and(|wire| wire.flags & FIN != 0)) {
+            prop_assert_eq!(messages(&lines), sent);
+        }
+    }
+
+    #[test]
+    fn random_packets_never_panic(
+        packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..80), any::<u32>(), any::<bool>()), 0..50),
+    ) {
+        let base = long_conversation().packets;
+        let random = packets.into_iter().map(|(mut data, length, shaped)| {
+            if shaped && data.len() >= 40 {
+                data[..40].copy_from_slice(&base[7].data[..40]);
+            }
+            Wire { data, length, ..base[7].clone() }
+        });
+        let all: Vec<Wire> = base.iter().cloned().chain(random).collect();
+        run(Config::default(), &all);
+    }
+}
