@@ -492,7 +492,7 @@ impl Session {
         for piece in early.pieces {
             match piece {
                 EarlyPiece::Data(time, data) => {
-                    self.decode(direction, time, Some(&data), 0, shared, reporter)
+                    self.decode(direction, time, Some(&data), 0, shared, reporter);
                 }
                 EarlyPiece::Gap(time, length) => self.decode(direction, time, None, length, shared, reporter),
             }

@@ -66,16 +66,16 @@ fn every_message_survives_segments_of_one_byte() {
     let mut it = Conversation::new(4_000);
     it.connect();
     for byte in request() {
-        it.from_client(&[byte]);
+        it.client_sends(&[byte]);
     }
     for byte in answer() {
-        it.from_server(&[byte]);
+        it.server_sends(&[byte]);
     }
     for byte in masked("hello") {
-        it.from_client(&[byte]);
+        it.client_sends(&[byte]);
     }
     for byte in unmasked("you") {
-        it.from_server(&[byte]);
+        it.server_sends(&[byte]);
     }
     let lines = run(upgrades(), &it.packets);
     assert_eq!(
@@ -87,10 +87,10 @@ fn every_message_survives_segments_of_one_byte() {
 #[test]
 fn frames_in_the_segment_of_the_answer_are_read() {
     let mut it = Conversation::new(4_000);
-    it.connect().from_client(&request());
+    it.connect().client_sends(&request());
     let mut bytes = answer();
     bytes.extend(unmasked("welcome"));
-    it.from_server(&bytes);
+    it.server_sends(&bytes);
     assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message server_to_client Text welcome"]);
 }
 
@@ -100,7 +100,7 @@ fn frames_that_a_client_sends_ahead_of_the_answer_are_read() {
     it.connect();
     let mut bytes = request();
     bytes.extend(masked("impatient"));
-    it.from_client(&bytes).from_client(&masked("very")).from_server(&answer());
+    it.client_sends(&bytes).client_sends(&masked("very")).server_sends(&answer());
     assert_eq!(
         messages(&run(upgrades(), &it.packets)),
         ["#1 message client_to_server Text impatient", "#1 message client_to_server Text very"]
@@ -135,8 +135,8 @@ fn equal_addresses_and_ports_in_two_network_namespaces_are_two_connections() {
         there.netns_cookie = cookies[1];
         there.client_next = 0x4000_0000;
         there.server_next = 0x9000_0000;
-        here.upgrade().from_client(&masked("here")).fin(true).fin(false);
-        there.upgrade().from_client(&masked("there")).fin(true).fin(false);
+        here.upgrade().client_sends(&masked("here")).fin(true).fin(false);
+        there.upgrade().client_sends(&masked("there")).fin(true).fin(false);
         let mixed = here.packets.iter().zip(&there.packets).flat_map(|(one, other)| [one, other]);
         let lines = run(Config::default(), mixed);
         assert_eq!(
@@ -151,7 +151,7 @@ fn equal_addresses_and_ports_in_two_network_namespaces_are_two_connections() {
 fn the_answer_s_headers_may_show_another_port_than_the_socket_s() {
     // A redirect from 80 to 7272: what leaves shows 80.
     let mut it = Conversation::live(60_584, 99);
-    it.upgrade().from_client(&masked("hi")).from_server(&unmasked("you")).fin(true).fin(false);
+    it.upgrade().client_sends(&masked("hi")).server_sends(&unmasked("you")).fin(true).fin(false);
     let mut packets = it.packets;
     for wire in packets.iter_mut().filter(|wire| !wire.from_client) {
         wire.data[20..22].copy_from_slice(&80_u16.to_be_bytes());
@@ -166,8 +166,8 @@ fn the_answer_s_headers_may_show_another_port_than_the_socket_s() {
 fn a_server_that_closes_first_leaves_a_complete_connection_although_the_kernel_hides_the_end() {
     let mut it = Conversation::live(60_584, 99);
     it.upgrade()
-        .from_server(&support::close(1001, None))
-        .from_client(&support::close(1001, Some(MASK)))
+        .server_sends(&support::close(1001, None))
+        .client_sends(&support::close(1001, Some(MASK)))
         .fin(false);
     let lines = run(Config::default(), &it.packets);
     assert_eq!(lines[lines.len() - 2], r#"#1 closed Some("server") close_frame Some(1001) complete=true"#);
@@ -211,22 +211,22 @@ fn a_forged_reset_outside_the_window_ends_nothing() {
     it.client_next = honest.wrapping_sub(5_000);
     it.reset(true);
     it.client_next = honest;
-    it.from_client(&masked("still here"));
+    it.client_sends(&masked("still here"));
     assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message client_to_server Text still here"]);
 }
 
 #[test]
 fn a_lost_message_is_a_gap_and_the_next_one_is_found_again() {
     let mut it = Conversation::live(4_000, 9);
-    it.upgrade().from_client(&masked("one"));
-    it.from_client(&masked("two"));
+    it.upgrade().client_sends(&masked("one"));
+    it.client_sends(&masked("two"));
     // The kernel lost the data packet and says so with the next one.
     let lost = it.packets.len() - 2;
     it.packets.remove(lost);
     it.packets[lost].losses = 1;
     it.losses = 1;
     for n in 0..20 {
-        it.from_client(&masked(&format!("and {n}")));
+        it.client_sends(&masked(&format!("and {n}")));
     }
     let lines = run(Config::default(), &it.packets);
     assert!(
@@ -248,7 +248,7 @@ fn a_hole_inside_a_message_is_named_and_what_follows_is_read() {
         .send(true, &frame[12..20])
         .send(true, &frame[20..])
         .acknowledge(false);
-    it.from_client(&masked("next"));
+    it.client_sends(&masked("next"));
     let lost = it.packets.iter().position(|wire| wire.data.ends_with(&frame[12..20])).unwrap();
     it.packets.remove(lost);
     let lines = run(Config::default(), &it.packets);
@@ -266,7 +266,7 @@ fn the_snap_length_truncates_messages_and_loses_none() {
     let mut it = Conversation::new(4_000);
     it.upgrade();
     for n in 0..3 {
-        it.from_client(&masked(&format!("{n}{}", "x".repeat(300))));
+        it.client_sends(&masked(&format!("{n}{}", "x".repeat(300))));
     }
     for wire in it.packets.iter_mut().skip(7) {
         wire.data.truncate(96);
@@ -286,7 +286,7 @@ fn a_lost_answer_does_not_hide_the_conversation() {
     it.upgrade();
     let lost = it.packets.iter().position(|wire| wire.data.ends_with(&answer())).unwrap();
     it.packets.remove(lost);
-    it.from_client(&masked("hello")).from_server(&unmasked("you")).from_client(&masked("there"));
+    it.client_sends(&masked("hello")).server_sends(&unmasked("you")).client_sends(&masked("there"));
     let lines = run(Config::default(), &it.packets);
     assert!(lines.iter().any(|line| line.contains("gap server_to_client 0")), "{lines:#?}");
     assert!(messages(&lines).iter().any(|line| line.contains("hello resynchronised")), "{lines:#?}");
@@ -297,7 +297,7 @@ fn a_lost_answer_does_not_hide_the_conversation() {
 fn a_connection_that_was_open_before_is_read_from_its_next_message_on() {
     let mut it = Conversation::live(4_000, 9);
     it.upgrade().packets.clear();
-    it.from_client(&masked("hello")).from_server(&unmasked("you")).from_client(&masked("there"));
+    it.client_sends(&masked("hello")).server_sends(&unmasked("you")).client_sends(&masked("there"));
     let lines = run(Config::default(), &it.packets);
     assert!(lines[0].ends_with("from_start=false"), "{lines:#?}");
     assert_eq!(messages(&lines).len(), 3, "{lines:#?}");
@@ -311,10 +311,10 @@ fn a_connection_that_was_open_before_is_read_from_its_next_message_on() {
 #[test]
 fn a_port_that_is_used_again_is_a_new_connection() {
     let mut it = Conversation::new(4_000);
-    it.upgrade().from_client(&masked("first"));
+    it.upgrade().client_sends(&masked("first"));
     it.client_next = 0x7000_0000;
     it.server_next = 0x1000_0000;
-    it.upgrade().from_client(&masked("second"));
+    it.upgrade().client_sends(&masked("second"));
     let lines = run(upgrades(), &it.packets);
     assert_eq!(
         messages(&lines),
@@ -344,8 +344,8 @@ fn ports_narrow_what_a_file_shows() {
 fn what_is_no_websocket_is_silent_where_upgrades_are_asked_for() {
     let mut it = Conversation::new(4_000);
     it.connect()
-        .from_client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .from_server(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        .client_sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .server_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         .fin(true)
         .fin(false);
     let lines = run(upgrades(), &it.packets);
@@ -357,11 +357,11 @@ fn what_is_no_websocket_is_silent_where_upgrades_are_asked_for() {
 fn requests_before_the_upgrade_on_the_same_connection_are_stepped_over() {
     let mut it = Conversation::new(4_000);
     it.connect()
-        .from_client(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
-        .from_server(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        .from_client(&request())
-        .from_server(&answer())
-        .from_client(&masked("hi"));
+        .client_sends(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        .server_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        .client_sends(&request())
+        .server_sends(&answer())
+        .client_sends(&masked("hi"));
     assert_eq!(messages(&run(upgrades(), &it.packets)), ["#1 message client_to_server Text hi"]);
 }
 
@@ -369,8 +369,8 @@ fn requests_before_the_upgrade_on_the_same_connection_are_stepped_over() {
 fn a_refused_upgrade_is_shown_with_its_status() {
     let mut it = Conversation::new(4_000);
     it.connect()
-        .from_client(&request())
-        .from_server(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        .client_sends(&request())
+        .server_sends(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         .fin(false)
         .fin(true);
     let lines = run(upgrades(), &it.packets);
@@ -380,7 +380,7 @@ fn a_refused_upgrade_is_shown_with_its_status() {
 #[test]
 fn tls_is_named_as_such() {
     let mut it = Conversation::new(4_000);
-    it.connect().from_client(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3]);
+    it.connect().client_sends(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3]);
     let lines = run(Config::default(), &it.packets);
     assert!(lines.iter().any(|line| line == "#1 anomaly tls"), "{lines:#?}");
 }
@@ -392,7 +392,7 @@ fn more_connections_than_the_bound_push_out_the_one_that_was_idle_longest() {
         (0..3).map(|n| Conversation::live(4_000 + n, 9 + u64::from(n))).collect();
     let mut packets = Vec::new();
     for it in &mut conversations {
-        it.upgrade().from_client(&masked("hi"));
+        it.upgrade().client_sends(&masked("hi"));
         packets.append(&mut it.packets);
     }
     let lines = run(Config { limits, ..Config::default() }, &packets);
@@ -405,14 +405,14 @@ fn more_connections_than_the_bound_push_out_the_one_that_was_idle_longest() {
 fn a_flood_of_handshakes_pushes_no_conversation_out() {
     let limits = Limits { connections: 100, ..Limits::default() };
     let mut it = Conversation::live(3_999, 9);
-    it.upgrade().from_client(&masked("before"));
+    it.upgrade().client_sends(&masked("before"));
     let mut packets = std::mem::take(&mut it.packets);
     for port in 4_000..5_000 {
         let mut flood = Conversation::live(port, 0);
         flood.connect();
         packets.extend(flood.packets.into_iter().take(2));
     }
-    it.from_client(&masked("after"));
+    it.client_sends(&masked("after"));
     packets.append(&mut it.packets);
     let lines = run(Config { limits, ..Config::default() }, &packets);
     assert_eq!(
@@ -428,7 +428,7 @@ fn a_message_over_several_segments_and_64_kib_is_one() {
     let mut it = Conversation::new(4_000);
     it.upgrade();
     for piece in frame.chunks(100_000) {
-        it.from_client(piece);
+        it.client_sends(piece);
     }
     let lines = run(upgrades(), &it.packets);
     assert_eq!(messages(&lines), [format!("#1 message client_to_server Text {text}")]);
@@ -438,8 +438,8 @@ fn long_conversation() -> Conversation {
     let mut it = Conversation::live(4_000, 9);
     it.upgrade();
     for n in 0..12 {
-        it.from_client(&masked(&format!("client says {n}")));
-        it.from_server(&unmasked(&format!("server says {n} {}", "y".repeat(n * 40))));
+        it.client_sends(&masked(&format!("client says {n}")));
+        it.server_sends(&unmasked(&format!("server says {n} {}", "y".repeat(n * 40))));
         it.send(true, &FrameBuilder::new(Opcode::Binary, vec![n as u8; n]).masked(MASK).build());
     }
     it.fin(true).fin(false);

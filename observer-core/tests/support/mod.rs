@@ -156,16 +156,16 @@ impl Conversation {
     }
 
     pub fn upgrade(&mut self) -> &mut Self {
-        self.connect().from_client(&request()).from_server(&answer())
+        self.connect().client_sends(&request()).server_sends(&answer())
     }
 
     /// One data segment from the client, and its acknowledgment.
-    pub fn from_client(&mut self, payload: &[u8]) -> &mut Self {
+    pub fn client_sends(&mut self, payload: &[u8]) -> &mut Self {
         self.send(true, payload).acknowledge(false)
     }
 
     /// One data segment from the server, and its acknowledgment.
-    pub fn from_server(&mut self, payload: &[u8]) -> &mut Self {
+    pub fn server_sends(&mut self, payload: &[u8]) -> &mut Self {
         self.send(false, payload).acknowledge(true)
     }
 
@@ -192,15 +192,15 @@ impl Conversation {
     /// The scenario that the project starts from, on one connection.
     pub fn chat(&mut self) -> &mut Self {
         self.upgrade()
-            .from_client(&masked(r#"{"type":"login","name":"mynick"}"#))
-            .from_server(&unmasked(r#"{"type":"user_list","user_list":[{"uid":7,"name":"mynick"}]}"#))
-            .from_server(&unmasked(r#"{"type":"login","uid":7,"name":"mynick","time":"2014-08-12 17:50:30"}"#))
-            .from_client(&masked(r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#))
-            .from_server(&unmasked(
+            .client_sends(&masked(r#"{"type":"login","name":"mynick"}"#))
+            .server_sends(&unmasked(r#"{"type":"user_list","user_list":[{"uid":7,"name":"mynick"}]}"#))
+            .server_sends(&unmasked(r#"{"type":"login","uid":7,"name":"mynick","time":"2014-08-12 17:50:30"}"#))
+            .client_sends(&masked(r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#))
+            .server_sends(&unmasked(
                 r#"{"type":"say","from_uid":7,"to_uid":"all","content":"hi, all !","time":"2014-08-12 17:50:40"}"#,
             ))
-            .from_client(&close(1000, Some(MASK)))
-            .from_server(&close(1000, None))
+            .client_sends(&close(1000, Some(MASK)))
+            .server_sends(&close(1000, None))
             .fin(false)
             .fin(true)
     }
