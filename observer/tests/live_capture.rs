@@ -142,11 +142,7 @@ fn echo_once(client: &mut TcpStream, message: &[u8]) {
 /// Puts the payload of one direction together by sequence number. Everything must be there, though not in
 /// this order: loopback reorders when the sender moves to another CPU.
 fn payload(seen: &[Seen], direction: u8) -> Vec<u8> {
-    let packets = || {
-        seen.iter()
-            .filter(move |packet| packet.header.direction == direction)
-            .map(Seen::parse)
-    };
+    let packets = || seen.iter().filter(move |packet| packet.header.direction == direction).map(Seen::parse);
     let initial = packets()
         .find(|packet| packet.flags & TCP_SYN != 0)
         .expect("the SYN was captured")
@@ -465,10 +461,7 @@ fn large_writes_arrive_byte_exact_and_packets_over_64_kib_whole() {
     }
     eprintln!("longest packet: {longest} bytes");
     assert!(longest > 30_000);
-    assert!(
-        longest > 65_536 || !makes_packets_over_64_kib(),
-        "no packet came in pieces"
-    );
+    assert!(longest > 65_536 || !makes_packets_over_64_kib(), "no packet came in pieces");
 }
 
 #[test]
@@ -505,11 +498,8 @@ fn a_long_packet_that_does_not_fit_is_delivered_as_far_as_it_went() {
     let message = pattern(LENGTH);
     for _ in 0..30 {
         let (listener, server) = listen(Ipv6Addr::LOCALHOST.into());
-        let mut capture = start(&Options {
-            side: Side::Client,
-            ring_bytes: RING_BYTES,
-            ..on_port(server.port())
-        });
+        let mut capture =
+            start(&Options { side: Side::Client, ring_bytes: RING_BYTES, ..on_port(server.port()) });
         let server_thread = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.read_exact(&mut vec![0; LENGTH]).unwrap();
@@ -526,10 +516,7 @@ fn a_long_packet_that_does_not_fit_is_delivered_as_far_as_it_went() {
                 let start = parsed.sequence.wrapping_sub(initial) as usize;
                 assert!(parsed.payload == &message[start..start + parsed.payload.len()]);
             }
-            assert_eq!(
-                packet.rest_lost,
-                packet.bytes.len() < packet.header.packet_length as usize
-            );
+            assert_eq!(packet.rest_lost, packet.bytes.len() < packet.header.packet_length as usize);
         }
         let counters = capture.counters();
         if counters.get(Counter::CapturedPartly) > 0 {
