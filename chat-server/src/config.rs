@@ -33,9 +33,9 @@ pub struct Config {
     /// Most connections at a time, handshakes included. Further clients get HTTP status 503. Default 10,000.
     pub max_connections: usize,
     /// Most messages that wait for one client. When one more comes, the client is a slow reader: its queue is
-    /// dropped and the connection closed with 1013. Default 16,384.
+    /// dropped and the connection closed with 1013. Default 4,096.
     pub max_queued_messages: usize,
-    /// Most bytes that wait for one client, with the same consequence; a single message may exceed it. Default 8 MiB.
+    /// Most bytes that wait for one client, with the same consequence; a single message may exceed it. Default 4 MiB.
     pub max_queued_bytes: usize,
     /// Whether the path `/echo` exists, which sends every text and binary message back as it is. For conformance and
     /// load tests; it has no heartbeat. Default off.
@@ -67,8 +67,8 @@ impl Default for Config {
             max_message_bytes: 64 * 1024,
             max_name_bytes: 64,
             max_connections: 10_000,
-            max_queued_messages: 16 * 1024,
-            max_queued_bytes: 8 * 1024 * 1024,
+            max_queued_messages: 4096,
+            max_queued_bytes: 4 * 1024 * 1024,
             echo: false,
             max_echo_message_bytes: 64 * 1024 * 1024,
             verbosity: Verbosity::Normal,

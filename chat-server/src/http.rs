@@ -77,7 +77,6 @@ pub(crate) async fn receive(stream: TcpStream, admission: Admission) -> Outcome 
     });
     // A read error after an answer (a client that resets instead of closing) does not undo the answer.
     let _ = http1::Builder::new()
-        .keep_alive(false)
         .max_buf_size(MAX_HEAD_BYTES)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service)

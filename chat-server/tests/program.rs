@@ -1,0 +1,190 @@
+//! Owns the behaviour of the real binary: messages, signals, exit statuses.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A running server; killed when the test ends, however it ends.
+struct Program {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr }
+    }
+
+    /// Reads lines until one names an address that is listened on.
+    fn address(&mut self) -> SocketAddr {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the server ended");
+            if let Some((_, rest)) = line.split_once("ws://") {
+                return rest.split('/').next().unwrap().parse().unwrap();
+            }
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    fn end(&mut self) -> (ExitStatus, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "the server does not end");
+            thread::sleep(Duration::from_millis(10));
+        };
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        (status, rest)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn upgrade(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .write_all(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    stream
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do_and_exit_status_3() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let mut program = Program::start(&["--listen", &address.to_string()]);
+    let (status, stderr) = program.end();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    for part in [
+        address.to_string(),
+        "another process already listens there".to_owned(),
+        format!("sport = :{}", address.port()),
+        "--listen".to_owned(),
+    ] {
+        assert!(stderr.contains(&part), "{part:?} is missing in {stderr}");
+    }
+}
+
+#[test]
+fn an_address_that_the_machine_does_not_have_is_named_too() {
+    let (status, stderr) = Program::start(&["--listen", "192.0.2.1:7272"]).end();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("192.0.2.1:7272") && stderr.contains("no such address"), "{stderr}");
+}
+
+#[test]
+fn wrong_usage_has_exit_status_2_and_says_what_is_right() {
+    for (arguments, help) in [
+        (["--listen", "7272"], "127.0.0.1:7272"),
+        (["--ping-interval", "5"], "30s"),
+        (["--ping-timeout", "0"], "ping interval of 0"),
+        (["--max-connections", "0"], "at least one connection"),
+    ] {
+        let (status, stderr) = Program::start(&arguments).end();
+        assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(help), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_close_with_1001_and_exit_status_0() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mut program = Program::start(&["--listen", "127.0.0.1:0", "--listen", "[::1]:0"]);
+        let mut clients = [upgrade(program.address()), upgrade(program.address())];
+        program.signal(signal);
+        for client in &mut clients {
+            let mut head = [0; 4];
+            client.read_exact(&mut head).unwrap();
+            assert_eq!((head[0], u16::from_be_bytes([head[2], head[3]])), (0x88, 1001));
+            client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 3, 0xe9]).unwrap();
+        }
+        drop(clients);
+        let (status, stderr) = program.end();
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("stopped: 2 connections"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--close-timeout", "1m"]);
+    let _mute = upgrade(program.address());
+    program.signal(rustix::process::Signal::INT);
+    let mut line = String::new();
+    program.stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("stopping, 1 connections"), "{line}");
+    program.signal(rustix::process::Signal::INT);
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+#[test]
+fn names_in_the_log_cannot_forge_lines() {
+    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--verbose"]);
+    let mut client = upgrade(program.address());
+    let json = br#"{"type":"login","name":"x\n2026-01-01 00:00:00 notice: forged\u001b[2J"}"#;
+    let mut frame = vec![0x81, 0x80 | json.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(json);
+    client.write_all(&frame).unwrap();
+    client.read_exact(&mut [0; 20]).unwrap();
+    program.signal(rustix::process::Signal::TERM);
+    drop(client);
+    let (_, stderr) = program.end();
+    assert!(stderr.contains(r#"logs in as "x\n2026-01-01 00:00:00 notice: forged\u{1b}[2J""#), "{stderr}");
+    assert!(
+        !stderr.lines().any(|line| line.ends_with("forged\u{1b}[2J") || line.contains('\u{1b}')),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_closed_standard_error_does_not_end_the_server() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+        .args(["--listen", "127.0.0.1:0", "--verbose"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let address: SocketAddr = line.split_once("ws://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    drop(stderr);
+    let mut program = child;
+    drop(upgrade(address));
+    drop(upgrade(address));
+    assert_eq!(program.try_wait().unwrap(), None);
+    program.kill().unwrap();
+    program.wait().unwrap();
+}
