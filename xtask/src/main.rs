@@ -2,9 +2,14 @@
 //!
 //! Owns: the list of commands. Must not know: what they do. Bounded by: one command a run.
 
+mod bless;
 mod build;
+mod check;
+mod demo;
+mod kernels;
 mod process;
 mod setup;
+mod test;
 
 use std::process::ExitCode;
 
@@ -18,12 +23,24 @@ enum Command {
     Setup(setup::Arguments),
     /// Compile the kernel programs, and observer and the chat server with them.
     Build(build::Arguments),
+    /// Play a chat before a live observer, and prove that it read all of it.
+    Demo(demo::Arguments),
+    /// Run every test, or the live ones in virtual machines with Debian's kernels.
+    Test(test::Arguments),
+    /// Check formatting, lints and documentation.
+    Check,
+    /// Make today's output the expected one of the golden tests.
+    Bless,
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Setup(arguments) => setup::command(&arguments),
         Command::Build(arguments) => build::command(&arguments),
+        Command::Demo(arguments) => demo::command(&arguments),
+        Command::Test(arguments) => test::command(&arguments),
+        Command::Check => check::command(),
+        Command::Bless => bless::command(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -378,7 +378,7 @@ fn is_writable(directory: &Path) -> bool {
     writable
 }
 
-fn install_packages(packages: &[&str], why: &str) -> Result<()> {
+pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     if find_program("apt-get").is_none() {
         bail!("{list} ({why}): there is no apt-get here; install what your system calls these packages");

@@ -1,0 +1,33 @@
+//! `cargo xtask check`: formatting, lints and documentation, for this machine's crates and for the kernel's.
+//!
+//! Owns which checks there are. Must not know what they find. Bounded by cargo's own runs.
+
+use anyhow::Result;
+
+use crate::build::kernel_cargo;
+use crate::process::{cargo, run};
+use crate::setup::{self, ensure_packages};
+
+/// Runs the command.
+///
+/// # Errors
+/// If a check finds something, or cannot be had.
+pub fn command() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    let deny_warnings = ["--", "--deny", "warnings"];
+    run(cargo()
+        .args(["clippy", "--workspace", "--all-targets", "--features", "observer/live-tests"])
+        .args(deny_warnings))?;
+    run(cargo()
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .env("RUSTDOCFLAGS", "--deny warnings"))?;
+
+    let toolchain = setup::kernel_toolchain()?;
+    if toolchain.is_stable {
+        ensure_packages(
+            &[("/usr/bin/clippy-driver", "rust-web-clippy")],
+            "for the lints of the kernel crate",
+        )?;
+    }
+    run(kernel_cargo(&toolchain, "clippy").args(["--bin", "observer-ebpf"]).args(deny_warnings))
+}

@@ -1,0 +1,421 @@
+//! `cargo xtask demo`: the manual's scenario, live, and the proof that all of it was read.
+//!
+//! Owns the scenario: which users come, what they say, and what must have been seen. Must not know how anything is
+//! captured or decoded: the clients' own logs are the oracle. Bounded by the time limits below; it ends what it
+//! started.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tungstenite::protocol::WebSocket;
+use tungstenite::{Message, client};
+
+use crate::build;
+use crate::process::{find_program, is_root};
+
+const READY_WITHIN: Duration = Duration::from_secs(15);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Options of `cargo xtask demo`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where the chat server listens on the loopback address
+    #[arg(long, value_name = "PORT", default_value_t = 7272)]
+    port: u16,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If anything of it cannot run, or if a message of the scenario was not seen.
+pub fn command(arguments: &Arguments) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
+    ensure_free(address)?;
+    let artifacts = build::all(false)?;
+
+    let mut server = Program::start(
+        Command::new(&artifacts.chat_server).args(["--quiet", "--listen", &address.to_string()]),
+        "chat-server",
+    )?;
+    server.wait_until(|| TcpStream::connect(address).is_ok())?;
+
+    // One for the eye, one for the proof.
+    let port = arguments.port.to_string();
+    let mut shown = Program::start(&mut observer(&artifacts.observer, &["--port", &port])?, "observer")?;
+    let mut checked =
+        Program::start(&mut observer(&artifacts.observer, &["--port", &port, "--json"])?, "observer --json")?;
+    let shown_output = shown.echo_output()?;
+    let checked_output = checked.keep_output()?;
+    shown.wait_for_line("watching")?;
+    checked.wait_for_line("watching")?;
+
+    let logs = play(address)?;
+
+    for program in [&mut shown, &mut checked] {
+        program.interrupt_and_wait()?;
+    }
+    drop(server);
+    let text = shown_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
+    let json = checked_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
+    let report = verify(&logs, &text, &json)?;
+    println!("\n{report}");
+    Ok(())
+}
+
+/// What one client sent and received, in order.
+#[derive(Debug)]
+struct Log {
+    name: &'static str,
+    address: SocketAddr,
+    sent: Vec<String>,
+    received: Vec<String>,
+}
+
+/// A user of the chat.
+struct User {
+    socket: WebSocket<TcpStream>,
+    log: Log,
+}
+
+impl User {
+    fn connect(server: SocketAddr, name: &'static str) -> Result<Self> {
+        let stream = TcpStream::connect(server).with_context(|| format!("{name} cannot connect"))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let address = stream.local_addr()?;
+        let (socket, _) = client(format!("ws://{server}/"), stream)
+            .map_err(|error| anyhow!("{name}'s WebSocket handshake failed: {error}"))?;
+        Ok(Self { socket, log: Log { name, address, sent: Vec::new(), received: Vec::new() } })
+    }
+
+    fn send(&mut self, text: &str) -> Result<()> {
+        self.log.sent.push(text.to_owned());
+        self.socket.send(Message::text(text)).with_context(|| format!("{} cannot send", self.log.name))
+    }
+
+    /// Reads until a message of this type is here.
+    fn receive(&mut self, kind: &str) -> Result<()> {
+        loop {
+            let message = self
+                .socket
+                .read()
+                .with_context(|| format!("{} waits for a message of type {kind} in vain", self.log.name))?;
+            if let Message::Text(text) = message {
+                self.log.received.push(text.to_string());
+                let value: Value = serde_json::from_str(&text)?;
+                if value.get("type").and_then(Value::as_str) == Some(kind) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Leaves with a close handshake.
+    fn leave(mut self) -> Result<Log> {
+        self.socket.close(None)?;
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => self.log.received.push(text.to_string()),
+                Ok(_) => {}
+                Err(tungstenite::Error::ConnectionClosed) => return Ok(self.log),
+                Err(error) => bail!("{}'s close handshake failed: {error}", self.log.name),
+            }
+        }
+    }
+}
+
+/// The manual's scenario: one user is present, `mynick` comes and greets all.
+fn play(server: SocketAddr) -> Result<Vec<Log>> {
+    let mut present = User::connect(server, "猪猪")?;
+    present.send(r#"{"type":"login","name":"猪猪"}"#)?;
+    present.receive("login")?;
+    let mut mynick = User::connect(server, "mynick")?;
+    mynick.send(r#"{"type":"login","name":"mynick"}"#)?;
+    mynick.receive("login")?;
+    present.receive("login")?;
+    mynick.send(r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#)?;
+    mynick.receive("say")?;
+    present.receive("say")?;
+    let mynick = mynick.leave()?;
+    present.receive("logout")?;
+    Ok(vec![present.leave()?, mynick])
+}
+
+/// Compares what was seen with what the clients know.
+fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
+    let records: Vec<Value> =
+        json.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>().context("not JSON")?;
+    let mut messages = 0;
+    for log in logs {
+        let client = log.address.to_string();
+        let of_client = |kind: &str| -> Vec<&Value> {
+            records.iter().filter(|it| it["kind"] == kind && it["client"] == client.as_str()).collect()
+        };
+        let statuses: Vec<_> = of_client("handshake").iter().map(|it| it["status"].clone()).collect();
+        ensure!(statuses == [Value::Null, 101.into()], "{}'s handshake was seen as {statuses:?}", log.name);
+        for (direction, expected) in [("client_to_server", &log.sent), ("server_to_client", &log.received)] {
+            let seen: Vec<_> = of_client("message")
+                .iter()
+                .filter(|it| it["direction"] == direction)
+                .map(|it| it["payload"].as_str().unwrap_or_default())
+                .collect();
+            ensure!(
+                seen == *expected,
+                "{} {direction}: the client logged {expected:#?}, observer saw {seen:#?}",
+                log.name
+            );
+            messages += expected.len();
+            for payload in expected {
+                ensure!(
+                    text.iter().any(|line| line.contains(payload.as_str())),
+                    "the text output lacks {payload}"
+                );
+            }
+        }
+    }
+    let seen = records.iter().filter(|it| it["kind"] == "message").count();
+    ensure!(seen == messages, "observer saw {seen} messages, the clients know of {messages}");
+    Ok(format!("demo: all {messages} messages of both directions were read live, masked frames included"))
+}
+
+/// The observer, with the rights that it needs.
+fn observer(binary: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = if is_root() {
+        Command::new(binary)
+    } else {
+        let sudo = find_program("sudo")
+            .context("attaching to the kernel needs root: run this as root, or install sudo")?;
+        let mut command = Command::new(sudo);
+        command.arg(binary);
+        command
+    };
+    command.args(arguments);
+    Ok(command)
+}
+
+/// A program that is ended with the demo, however that ends.
+struct Program {
+    name: &'static str,
+    child: Child,
+    errors: Receiver<String>,
+}
+
+impl Program {
+    fn start(command: &mut Command, name: &'static str) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let stderr = child.stderr.take().context("standard error is piped")?;
+        let (lines, errors) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { name, child, errors })
+    }
+
+    fn echo_output(&mut self) -> Result<JoinHandle<Vec<String>>> {
+        self.read_output(|line| println!("{line}"))
+    }
+
+    fn keep_output(&mut self) -> Result<JoinHandle<Vec<String>>> {
+        self.read_output(|_| {})
+    }
+
+    fn read_output(&mut self, each: fn(&str)) -> Result<JoinHandle<Vec<String>>> {
+        let stdout = self.child.stdout.take().context("standard output is piped")?;
+        Ok(thread::spawn(move || collect(stdout, each)))
+    }
+
+    /// Waits until it says so on standard error.
+    fn wait_for_line(&mut self, words: &str) -> Result<()> {
+        let give_up = Instant::now() + READY_WITHIN;
+        let mut said = Vec::new();
+        while let Ok(line) = self.errors.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+            if line.contains(words) {
+                return Ok(());
+            }
+            said.push(line);
+        }
+        bail!("{} does not start; it said:\n{}", self.name, said.join("\n"))
+    }
+
+    fn wait_until(&mut self, ready: impl Fn() -> bool) -> Result<()> {
+        let give_up = Instant::now() + READY_WITHIN;
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                let said: Vec<_> = self.errors.try_iter().collect();
+                bail!("{} ended ({status}); it said:\n{}", self.name, said.join("\n"));
+            }
+            ensure!(Instant::now() < give_up, "{} is not ready after {READY_WITHIN:?}", self.name);
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a process id")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    fn interrupt_and_wait(&mut self) -> Result<()> {
+        self.signal(Signal::SIGINT)?;
+        let give_up = Instant::now() + END_WITHIN;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                let said: Vec<_> = self.errors.iter().collect();
+                ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
+                return Ok(());
+            }
+            ensure!(Instant::now() < give_up, "{} does not end on SIGINT", self.name);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Under sudo the process is not ours to kill, but sudo passes this one on.
+            let _ = self.signal(Signal::SIGTERM);
+            let give_up = Instant::now() + END_WITHIN;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn collect(output: impl Read, each: fn(&str)) -> Vec<String> {
+    let lines = BufReader::new(output).lines().map_while(Result::ok);
+    lines.inspect(|line| each(line)).collect()
+}
+
+fn ensure_free(address: SocketAddr) -> Result<()> {
+    let Err(error) = TcpListener::bind(address) else { return Ok(()) };
+    if error.kind() != std::io::ErrorKind::AddrInUse {
+        return Err(error).with_context(|| format!("cannot listen on {address}"));
+    }
+    let holders = listeners(address.port());
+    let by = if holders.is_empty() { "another process".to_owned() } else { holders.join(", ") };
+    bail!("port {} is taken by {by}. End it, or choose another port with --port", address.port())
+}
+
+/// Names of the processes that listen on a port, as far as they may be seen.
+fn listeners(port: u16) -> Vec<String> {
+    let inodes: BTreeMap<String, ()> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| listening_inodes(&table, port))
+        .map(|inode| (format!("socket:[{inode}]"), ()))
+        .collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    processes.filter_map(|process| describe_holder(&process, &inodes)).collect()
+}
+
+/// Inodes of the sockets that listen on a port, from a table such as /proc/net/tcp.
+fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
+    const LISTEN: &str = "0A";
+    let suffix = format!(":{port:04X}");
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| {
+            fields.get(1).is_some_and(|local| local.ends_with(&suffix)) && fields.get(3) == Some(&LISTEN)
+        })
+        .filter_map(|fields| fields.get(9)?.parse().ok())
+        .collect()
+}
+
+fn describe_holder(process: &Path, inodes: &BTreeMap<String, ()>) -> Option<String> {
+    let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
+    let holds = fs::read_dir(process.join("fd"))
+        .ok()?
+        .flatten()
+        .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+        .any(|target: PathBuf| target.to_str().is_some_and(|target| inodes.contains_key(target)));
+    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    holds.then(|| format!("{} (process {pid})", name.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listeners_of_a_port_are_found_in_the_kernel_s_table() {
+        let table = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1C68 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
+   1: 0100007F:1C68 0100007F:D2F0 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1
+   2: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0
+";
+        assert_eq!(listening_inodes(table, 7272), [4711]);
+        assert!(listening_inodes(table, 7273).is_empty());
+    }
+
+    #[test]
+    fn a_taken_port_is_reported_with_its_holder() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = ensure_free(listener.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+    }
+
+    fn log() -> Log {
+        Log {
+            name: "mynick",
+            address: "127.0.0.1:60584".parse().unwrap(),
+            sent: vec!["a".to_owned()],
+            received: vec!["b".to_owned(), "c".to_owned()],
+        }
+    }
+
+    fn seen() -> (Vec<String>, Vec<String>) {
+        let line = |rest: &str| format!(r#"{{"client":"127.0.0.1:60584",{rest}}}"#);
+        let json = [
+            r#""kind":"handshake","direction":"client_to_server""#,
+            r#""kind":"handshake","direction":"server_to_client","status":101"#,
+            r#""kind":"message","direction":"client_to_server","payload":"a""#,
+            r#""kind":"message","direction":"server_to_client","payload":"b""#,
+            r#""kind":"message","direction":"server_to_client","payload":"c""#,
+        ];
+        (["a", "b", "c"].map(str::to_owned).to_vec(), json.map(line).to_vec())
+    }
+
+    #[test]
+    fn the_demo_holds_where_everything_was_seen() {
+        let (text, json) = seen();
+        assert!(verify(&[log()], &text, &json).unwrap().contains("all 3 messages"));
+    }
+
+    #[test]
+    fn the_demo_fails_where_a_message_is_missing_doubled_or_altered() {
+        let (text, json) = seen();
+        let missing: Vec<_> = json[..4].to_vec();
+        assert!(verify(&[log()], &text, &missing).is_err());
+        let doubled: Vec<_> = json.iter().chain(&json[4..]).cloned().collect();
+        assert!(verify(&[log()], &text, &doubled).is_err());
+        let altered: Vec<_> = json.iter().map(|line| line.replace(r#""b""#, r#""B""#)).collect();
+        assert!(verify(&[log()], &text, &altered).is_err());
+        assert!(verify(&[log()], &text[..2], &json).is_err());
+    }
+}
