@@ -58,12 +58,14 @@ pub struct HeadReader {
     /// What came of a head that is not whole, or the last one that was.
     buffer: Vec<u8>,
     complete: bool,
+    /// The first line was whole and looked like one of HTTP/1.
+    first_line_seen: bool,
 }
 
 impl HeadReader {
     /// A reader at the beginning of a head.
     pub const fn new(kind: HeadKind) -> Self {
-        Self { kind, buffer: Vec::new(), complete: false }
+        Self { kind, buffer: Vec::new(), complete: false, first_line_seen: false }
     }
 
     /// Bytes kept of a head that is not whole.
@@ -71,40 +73,42 @@ impl HeadReader {
         self.buffer.capacity()
     }
 
-    /// Takes the next bytes. `limit` is the longest head in bytes. After `Complete`, the next call begins a new
+    /// Takes the next bytes; empty lines before a head are taken and left out. `limit` is the longest head in bytes. After `Complete`, the next call begins a new
     /// head; after `TooLong` and `NotHttp` there is nothing more to read.
     pub fn handle_data<'a>(&'a mut self, data: &'a [u8], limit: usize) -> HeadProgress<'a> {
         if self.complete {
-            self.buffer = Vec::new();
-            self.complete = false;
+            *self = Self::new(self.kind);
         }
         let had = self.buffer.len();
+        let blank = if had == 0 { count_blank(data) } else { 0 };
+        let data = data.get(blank..).unwrap_or_default();
         if had == 0
             && let Some(end) = find_end(data, 0)
             && let Some(head) = data.get(..end)
         {
-            if let Some(foreign) = find_foreign(self.kind, head) {
+            if let Some(foreign) = self.find_foreign(head, 0) {
                 return HeadProgress::NotHttp(foreign);
             }
             if end > limit {
                 return HeadProgress::TooLong;
             }
             if !is_folded(head) {
-                return HeadProgress::Complete { head, consumed: end, folded: false };
+                self.first_line_seen = false;
+                return HeadProgress::Complete { head, consumed: blank.saturating_add(end), folded: false };
             }
         }
         let room = limit.saturating_add(1).saturating_sub(had);
         self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
-        if let Some(foreign) = find_foreign(self.kind, &self.buffer) {
-            self.buffer = Vec::new();
+        let buffer = std::mem::take(&mut self.buffer);
+        if let Some(foreign) = self.find_foreign(&buffer, had) {
             return HeadProgress::NotHttp(foreign);
         }
         // The end's first byte may already be here: an end is three bytes at most behind it.
-        let end = find_end(&self.buffer, had.saturating_sub(3));
-        if self.buffer.len() > limit && end.is_none_or(|end| end > limit) {
-            self.buffer = Vec::new();
+        let end = find_end(&buffer, had.saturating_sub(3));
+        if buffer.len() > limit && end.is_none_or(|end| end > limit) {
             return HeadProgress::TooLong;
         }
+        self.buffer = buffer;
         let Some(end) = end else { return HeadProgress::Incomplete };
         self.buffer.truncate(end);
         self.complete = true;
@@ -112,15 +116,50 @@ impl HeadReader {
         if folded {
             unfold(&mut self.buffer);
         }
-        HeadProgress::Complete { head: &self.buffer, consumed: end.saturating_sub(had), folded }
+        let consumed = blank.saturating_add(end).saturating_sub(had);
+        HeadProgress::Complete { head: &self.buffer, consumed, folded }
+    }
+
+    /// What the bytes are, where they cannot be the beginning of a head. Those before `looked_at` were looked at.
+    fn find_foreign(&mut self, bytes: &[u8], looked_at: usize) -> Option<Foreign> {
+        match bytes {
+            [] | [0x16] => return None,
+            [0x16, 0x03, ..] => return Some(Foreign::Tls),
+            _ => {}
+        }
+        if self.kind == HeadKind::Response {
+            let differs = bytes.iter().zip(b"HTTP/1.").any(|(byte, expected)| byte != expected);
+            return differs.then_some(Foreign::Unknown);
+        }
+        if self.first_line_seen {
+            return None;
+        }
+        if bytes.starts_with(b"PRI * HTTP/2.0") {
+            return Some(Foreign::Http2);
+        }
+        let method =
+            bytes.iter().take(MAXIMUM_METHOD_LENGTH).take_while(|byte| is_token_byte(**byte)).count();
+        let behind = bytes.get(method);
+        if (method == 0 && behind.is_some()) || behind.is_some_and(|byte| *byte != b' ') {
+            return Some(Foreign::Unknown);
+        }
+        let line_end =
+            bytes.iter().skip(looked_at).position(|byte| *byte == b'\n')?.checked_add(looked_at)?;
+        let line = bytes.get(..line_end).unwrap_or_default().trim_ascii_end();
+        let version = line.iter().rposition(|byte| *byte == b' ').and_then(|space| line.get(space..));
+        self.first_line_seen = true;
+        (!version.is_some_and(|version| version.starts_with(b" HTTP/1."))).then_some(Foreign::Unknown)
     }
 }
 
+/// Empty lines before a head, which do not count (RFC 9112 §2.2), in bytes.
+fn count_blank(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
+}
+
 /// Where a head ends, behind its empty line, if the empty line's predecessor ends at `from` or later. A line may
-/// end in a bare LF (RFC 9112 §2.2); empty lines before the first one do not count.
+/// end in a bare LF (RFC 9112 §2.2).
 fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let from = from.max(start);
     let rest = bytes.get(from..)?;
     rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').find_map(|(index, _)| {
         let length = match rest.get(index.saturating_add(1)..)? {
@@ -147,42 +186,6 @@ fn unfold(head: &mut [u8]) {
             }
         }
     }
-}
-
-/// What the bytes are, where they cannot be the beginning of a head.
-fn find_foreign(kind: HeadKind, bytes: &[u8]) -> Option<Foreign> {
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let bytes = bytes.get(start..)?;
-    match bytes {
-        [0x16] => return None,
-        [0x16, 0x03, ..] => return Some(Foreign::Tls),
-        _ => {}
-    }
-    match kind {
-        HeadKind::Request => find_foreign_request(bytes),
-        HeadKind::Response => {
-            let differs = bytes.iter().zip(b"HTTP/1.").any(|(byte, expected)| byte != expected);
-            differs.then_some(Foreign::Unknown)
-        }
-    }
-}
-
-fn find_foreign_request(bytes: &[u8]) -> Option<Foreign> {
-    if bytes.starts_with(b"PRI * HTTP/2.0") {
-        return Some(Foreign::Http2);
-    }
-    for (index, byte) in bytes.iter().enumerate() {
-        if *byte == b' ' && index > 0 {
-            break;
-        }
-        if index >= MAXIMUM_METHOD_LENGTH || !is_token_byte(*byte) {
-            return Some(Foreign::Unknown);
-        }
-    }
-    let line_end = bytes.iter().position(|byte| *byte == b'\n')?;
-    let line = bytes.get(..line_end).unwrap_or_default().trim_ascii_end();
-    let version = line.iter().rposition(|byte| *byte == b' ').and_then(|space| line.get(space..));
-    (!version.is_some_and(|version| version.starts_with(b" HTTP/1."))).then_some(Foreign::Unknown)
 }
 
 /// RFC 9110 §5.6.2.
@@ -341,6 +344,18 @@ mod tests {
         let request = parse_request(head).unwrap();
         assert_eq!((request.method, request.target, request.version), ("GET", "/x", 1));
         assert_eq!(request.headers, [("A", &b"b"[..])]);
+    }
+
+    #[test]
+    fn a_slow_head_costs_no_more_than_its_bytes() {
+        let start = std::time::Instant::now();
+        let mut reader = HeadReader::new(HeadKind::Request);
+        assert_eq!(reader.handle_data(b"GET ", 1 << 20), HeadProgress::Incomplete);
+        for _ in 0..200_000 {
+            assert_eq!(reader.handle_data(b"x", 1 << 20), HeadProgress::Incomplete);
+        }
+        // Looking at everything again for each byte would take minutes.
+        assert!(start.elapsed() < std::time::Duration::from_secs(10));
     }
 
     #[test]
