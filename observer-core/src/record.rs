@@ -241,9 +241,9 @@ impl Payload<'_> {
 /// A hole in a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Offset of its first byte within the whole payload.
+    /// Offset of its first byte within the whole payload; where the message's start is missing, from its end.
     pub offset: u64,
-    /// How many bytes; `None` where the end of the message was not seen.
+    /// How many bytes; `None` where the end of the message was not seen, or, at offset 0, its start.
     pub length: Option<u64>,
 }
 

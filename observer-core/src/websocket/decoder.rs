@@ -191,7 +191,8 @@ impl Decoder {
         !matches!(self.place, Place::Lost)
     }
 
-    /// Bytes that were given and belong to nothing that was emitted, since the place was lost.
+    /// Bytes that were given and belong to no frame that was emitted, since the place was lost. A hole inside a
+    /// frame that was dropped counts with it.
     pub const fn skipped_bytes(&self) -> u64 {
         self.skipped_bytes
     }
