@@ -13,7 +13,6 @@ mod modules;
 mod programs;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -31,6 +30,10 @@ use image::Archive;
 use machine::{End, Machine};
 use modules::Modules;
 use programs::{Built, LiveTest, Tool};
+
+use crate::build;
+use crate::process::{find_program, target_directory};
+use crate::setup::ensure_packages;
 
 /// A kernel of the matrix.
 #[derive(Debug)]
@@ -82,15 +85,17 @@ const TOOLS: &[Tool] = &[
 const HOST_PROGRAMS: &[(&str, &str)] =
     &[("ip", "iproute2"), ("tc", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump")];
 
-/// What this module itself needs of the host: a file, and the Debian package that holds it.
+/// Programs that this module itself needs, with their Debian packages.
 const NEEDED: &[(&str, &str)] = &[
-    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
-    ("/bin/busybox", "busybox-static"),
-    ("/sbin/depmod", "kmod"),
-    ("/usr/bin/xz", "xz-utils"),
-    ("/usr/bin/zstd", "zstd"),
-    ("/usr/bin/dpkg-deb", "dpkg"),
-    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("ldd", "libc-bin"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("gzip", "gzip"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
 ];
 
 /// Modules without which tests cannot run; each kernel has them built in or as files.
@@ -118,39 +123,43 @@ const NEEDED_MODULES: &[&str] = &[
 /// can no longer be a module in 7.x, so that it is on no list.
 const WELCOME_MODULES: &[&str] = &["tls", "nft_counter", "ipv6"];
 
+/// The option of the command, without which all those here mean nothing.
+const ENABLED_BY: &str = "kernels";
+
 /// What to run, and where.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "With --kernels")]
 pub struct Options {
     /// Only this kernel of the matrix, such as 5.10 (repeatable; all by default)
-    #[arg(long = "kernel", value_name = "NAME")]
+    #[arg(id = "kernel", long = "kernel", requires = ENABLED_BY, value_name = "NAME")]
     pub kernels: Vec<String>,
 
     /// How control groups are mounted in the guests (repeatable)
-    #[arg(long = "cgroup", value_name = "HOW", value_enum, default_value = "unified")]
+    #[arg(long = "cgroup", requires = ENABLED_BY, value_name = "HOW", value_enum, default_value = "unified")]
     pub control_groups: Vec<ControlGroups>,
 
     /// Run this statically linked program instead of the live tests (repeatable)
-    #[arg(long = "program", value_name = "FILE")]
+    #[arg(long = "program", requires = ENABLED_BY, value_name = "FILE")]
     pub programs: Vec<PathBuf>,
 
     /// Seconds that one guest may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, requires = ENABLED_BY, value_name = "SECONDS", default_value_t = 300)]
     pub limit: u64,
 
     /// Guests to run at once (one a processor by default)
-    #[arg(long, value_name = "N")]
+    #[arg(long, requires = ENABLED_BY, value_name = "N")]
     pub jobs: Option<usize>,
 
     /// Look for newer builds of the kernels than those that are here
-    #[arg(long)]
+    #[arg(long, requires = ENABLED_BY)]
     pub refresh: bool,
 
     /// Show all that the guests print, not failures alone
-    #[arg(long)]
+    #[arg(long, requires = ENABLED_BY)]
     pub console: bool,
 
     /// Arguments for the tests, such as a part of their names
-    #[arg(last = true, value_name = "ARGUMENT")]
+    #[arg(last = true, requires = ENABLED_BY, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
 }
 
@@ -168,7 +177,8 @@ struct Payload {
     /// Host path → the paths in the guest, the first a file, the others links to it.
     files: Vec<(PathBuf, Vec<PathBuf>)>,
     environment: Vec<(String, String)>,
-    host_programs: Vec<PathBuf>,
+    /// The path in the guest, and that on the host.
+    host_programs: Vec<(PathBuf, PathBuf)>,
 }
 
 /// How one guest fared.
@@ -180,23 +190,27 @@ struct Outcome {
     took: Duration,
 }
 
-/// Runs the matrix. `build_environment` is what cargo has to be told when it builds the workspace's programs.
-pub fn run(workspace: &Path, options: &Options, build_environment: &[(OsString, OsString)]) -> Result<()> {
+/// Runs the matrix.
+///
+/// # Errors
+/// If a kernel cannot be had, something does not compile, or any guest is not a full success.
+pub fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let kernels = chosen(&options.kernels)?;
-    ensure_packages()?;
-    let directory = workspace.join("target/kernels");
+    ensure_packages(NEEDED, "to boot other kernels")?;
+    ensure_packages(HOST_PROGRAMS, "for the tests in other kernels")?;
+    let directory = target_directory().join("kernels");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     // Two runs at once would write the same files; the lock ends with the file handle.
     let lock = File::create(directory.join("lock"))?;
-    lock.lock().context("cannot lock target/kernels")?;
+    lock.lock().with_context(|| format!("cannot lock {}", directory.display()))?;
 
     let (payload, installed) = thread::scope(|scope| {
         let fetching: Vec<_> = kernels
             .iter()
             .map(|kernel| scope.spawn(|| debian::install(kernel, &directory, options.refresh)))
             .collect();
-        let payload = payload(workspace, options, build_environment);
+        let payload = payload(options);
         let installed: Vec<_> = fetching
             .into_iter()
             .map(|thread| thread.join().map_err(|_| anyhow!("fetching a kernel panicked"))?)
@@ -249,7 +263,11 @@ pub fn run(workspace: &Path, options: &Options, build_environment: &[(OsString, 
     );
     if !failed.is_empty() {
         failed.sort();
-        bail!("failed in: {}; the whole consoles are in target/kernels/<kernel>/", failed.join(", "));
+        bail!(
+            "failed in: {}; the whole consoles are in {}/<kernel>/",
+            failed.join(", "),
+            directory.display()
+        );
     }
     Ok(())
 }
@@ -268,59 +286,19 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
     if names.is_empty() { Ok(KERNELS.iter().collect()) } else { names.iter().map(find).collect() }
 }
 
-/// Installs what is missing of the host's packages, and says so.
-fn ensure_packages() -> Result<()> {
-    let missing_files =
-        NEEDED.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package);
-    let missing_programs =
-        HOST_PROGRAMS.iter().filter(|(name, _)| find_program(name).is_none()).map(|(_, package)| *package);
-    let mut packages: Vec<_> = missing_files.chain(missing_programs).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    println!("installing {} with apt-get, to boot other kernels", packages.join(" "));
-    let apt = |arguments: &[&str]| {
-        Command::new("apt-get")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["-qq", "-y"])
-            .args(arguments)
-            .status()
-    };
-    let install = [&["install", "--no-install-recommends"], packages.as_slice()].concat();
-    let installed = apt(&install)?.success() || (apt(&["update"])?.success() && apt(&install)?.success());
-    if !installed {
-        bail!("apt-get could not install them; as root, run: apt-get install {}", packages.join(" "));
-    }
-    Ok(())
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
-        .find(|path| path.is_file())
-}
-
 /// Builds what runs in the guests and settles where it lies there.
-fn payload(
-    workspace: &Path,
-    options: &Options,
-    build_environment: &[(OsString, OsString)],
-) -> Result<Payload> {
+fn payload(options: &Options) -> Result<Payload> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut payload = Payload {
         nonce: format!("guest-{now:x}"),
         programs: Vec::new(),
         files: Vec::new(),
-        environment: Vec::new(),
+        // Timing means little under emulation: tests that measure it are told.
+        environment: vec![("OBSERVER_TEST_EMULATED".to_owned(), "1".to_owned())],
         host_programs: Vec::new(),
     };
-    for (name, package) in HOST_PROGRAMS {
-        let path =
-            find_program(name).ok_or_else(|| anyhow!("{name} is not there: apt-get install {package}"))?;
-        payload.host_programs.push(path);
+    for (name, _) in HOST_PROGRAMS {
+        payload.host_programs.push((Path::new("/usr/bin").join(name), host_program(name)?));
     }
     if !options.programs.is_empty() {
         for path in &options.programs {
@@ -332,7 +310,7 @@ fn payload(
         }
         return Ok(payload);
     }
-    for built in programs::build(workspace, LIVE_TESTS, TOOLS, build_environment)? {
+    for built in programs::build(LIVE_TESTS, TOOLS, &build::kernel_object()?)? {
         let Built { name, is_test, path, package_directory } = built;
         if is_test {
             let mut arguments = vec!["--test-threads=1".to_owned()];
@@ -351,6 +329,10 @@ fn payload(
         bail!("cargo built no test for the guests; does LIVE_TESTS in xtask name the right targets?");
     }
     Ok(payload)
+}
+
+fn host_program(name: &str) -> Result<PathBuf> {
+    find_program(name).ok_or_else(|| anyhow!("the program {name} is gone since it was looked for; try again"))
 }
 
 /// Boots one guest and reads what it does.
@@ -406,9 +388,9 @@ fn write_initramfs(path: &Path, job: &Job, payload: &Payload, limit: u64) -> Res
     archive.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost guest\n::1 localhost ip6-localhost\n")?;
     archive.file("/etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nhosts: files\n")?;
-    archive.host_file("/bin/busybox", Path::new("/bin/busybox"))?;
-    for program in &payload.host_programs {
-        archive.host_program(program)?;
+    archive.host_program("/bin/busybox", &host_program("busybox")?)?;
+    for (place, host) in &payload.host_programs {
+        archive.host_program(place, host)?;
     }
     let modules = add_modules(&mut archive, &job.installed, job.kernel)?;
     for (host, places) in &payload.files {

@@ -80,9 +80,9 @@ impl<W: Write> Archive<W> {
         self.file(path, mode, &contents)
     }
 
-    /// Adds a program of the host with the shared libraries it loads, all at the paths they have on the host.
-    pub fn host_program(&mut self, program: &Path) -> Result<()> {
-        self.host_file(program, program)?;
+    /// Adds a program of the host, and the shared libraries it loads, these at the paths they have on the host.
+    pub fn host_program(&mut self, path: impl AsRef<Path>, program: &Path) -> Result<()> {
+        self.host_file(path, program)?;
         for library in shared_libraries(program)? {
             self.host_file(&library, &library)?;
         }

@@ -3,11 +3,13 @@
 //! Must not know kernels or guests. They are built by cargo into a target directory of their own, `target/static`, since
 //! other flags there would otherwise rebuild everything each time.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::build::OBJECT_VARIABLE;
+use crate::process;
 
 /// An integration test of the workspace that runs in the guests.
 #[derive(Debug)]
@@ -46,24 +48,19 @@ pub struct Built {
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds tests and tools; `environment` is what the build of the workspace needs to know (the kernel object's place).
-pub fn build(
-    workspace: &Path,
-    tests: &[LiveTest],
-    tools: &[Tool],
-    environment: &[(OsString, OsString)],
-) -> Result<Vec<Built>> {
+/// Builds tests and tools, with the kernel programs of `object` embedded.
+pub fn build(tests: &[LiveTest], tools: &[Tool], object: &Path) -> Result<Vec<Built>> {
     let mut built: Vec<Built> = Vec::new();
     for test in tests {
         let LiveTest { package, features, target } = test;
         let arguments = ["test", "--no-run", "--package", package, "--features", features, "--test", target];
         // A package's binaries are built along with its integration tests.
-        built.extend(cargo(workspace, &arguments, environment)?);
+        built.extend(cargo(&arguments, object)?);
     }
     for tool in tools {
         if !built.iter().any(|built| !built.is_test && built.name == tool.binary) {
             let arguments = ["build", "--package", tool.package, "--bin", tool.binary];
-            built.extend(cargo(workspace, &arguments, environment)?);
+            built.extend(cargo(&arguments, object)?);
         }
     }
     built.sort_by(|left, right| left.path.cmp(&right.path));
@@ -71,17 +68,17 @@ pub fn build(
     Ok(built)
 }
 
-fn cargo(workspace: &Path, arguments: &[&str], environment: &[(OsString, OsString)]) -> Result<Vec<Built>> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+fn cargo(arguments: &[&str], object: &Path) -> Result<Vec<Built>> {
+    let output = process::cargo()
         .args(arguments)
         .args(["--target", TARGET, "--message-format", "json-render-diagnostics", "--quiet"])
-        .current_dir(workspace)
-        .env("CARGO_TARGET_DIR", workspace.join("target/static"))
+        .env("CARGO_TARGET_DIR", process::target_directory().join("static"))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // Emulation is slow enough to make optimising pay; the guest holds the files in memory.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
-        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .env(OBJECT_VARIABLE, object)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
