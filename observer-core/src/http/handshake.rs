@@ -14,7 +14,7 @@ use crate::anomaly::AnomalyCode;
 use crate::http::extensions::{self, PERMESSAGE_DEFLATE};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::record::Header;
-use crate::websocket::{Compression, DeflateParameters, Extensions};
+use crate::websocket::{Compression, Extensions};
 
 /// What a server appends to the key (RFC 6455 §1.3).
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -293,21 +293,11 @@ fn list<'a>(headers: &[Header<'a>], name: &str) -> Vec<&'a str> {
     texts(headers, name).flat_map(extensions::split_list).collect()
 }
 
-/// The parameters of an extension that was settled, for those who only have its [`Compression`].
-impl Compression {
-    /// The parameters, where they are known.
-    pub const fn parameters(self) -> Option<DeflateParameters> {
-        match self {
-            Self::Deflate(parameters) => Some(parameters),
-            Self::Off | Self::Unseen => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::head::{parse_request, parse_response};
+    use crate::websocket::DeflateParameters;
     use proptest::prelude::*;
 
     /// The example of RFC 6455 §1.2.

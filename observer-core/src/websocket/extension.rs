@@ -29,6 +29,14 @@ impl Compression {
     pub const fn is_possible(self) -> bool {
         !matches!(self, Self::Off)
     }
+
+    /// The parameters, where they are known.
+    pub const fn parameters(self) -> Option<DeflateParameters> {
+        match self {
+            Self::Deflate(parameters) => Some(parameters),
+            Self::Off | Self::Unseen => None,
+        }
+    }
 }
 
 /// The parameters of permessage-deflate that the server's answer settled (RFC 7692 §7.1).
