@@ -71,7 +71,13 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
             exit_code = if exit_code == EXIT_OK { EXIT_INPUT_CUT } else { exit_code };
         }
     }
-    shell.finish(None, &[]).await?;
+    let diagnostics = shell.diagnostics;
+    let summary = shell.finish(None, &[]).await?;
+    if request.ports.is_none() && summary.is_some_and(|summary| summary.connections_other > 0) {
+        diagnostics.note(
+            "connections whose upgrade is not in the capture are decoded where --port names their port",
+        );
+    }
     Ok(exit_code)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use observer_core::engine::{Config, Engine, Report};
-use observer_core::record::CaptureCounters;
+use observer_core::record::{CaptureCounters, Summary};
 use observer_core::{Event, Limits};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -51,7 +51,7 @@ impl Shell {
             Format::Json => Layout::Json,
             Format::Text => {
                 let palette = Palette::new(request.color.for_stdout());
-                Layout::Text(Text::new(request.time, palette, request.verbose > 0))
+                Layout::Text(Box::new(Text::new(request.time, palette, request.verbose > 0)))
             }
         };
         let ports = ports.map(|ports| ports.iter().copied().collect::<BTreeSet<u16>>());
@@ -121,11 +121,11 @@ impl Shell {
         mut self,
         capture: Option<CaptureCounters>,
         also_missing: &[String],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Summary>> {
         self.engine.finish(capture, &mut self.output);
         self.deliver().await?;
         self.close_output().await?;
-        let Some(summary) = self.output.summary() else { return Ok(()) };
+        let Some(summary) = self.output.summary() else { return Ok(None) };
         if self.way_out.gave_up {
             self.diagnostics.warning("standard output took nothing any more: its last lines are lost");
         }
@@ -137,10 +137,10 @@ impl Shell {
         for line in &missing {
             self.diagnostics.warning(line);
         }
-        if missing.is_empty() {
+        if missing.is_empty() && (summary.connections > 0 || summary.capture.is_some()) {
             self.diagnostics.note("nothing is missing");
         }
-        Ok(())
+        Ok(Some(summary.clone()))
     }
 
     /// Waits until everything handed over is written.

@@ -216,7 +216,8 @@ impl Watch<'_> {
         if !counters.is_balanced() {
             also_missing.push(format!("the kernel programs' counters do not add up: {counters}"));
         }
-        shell.finish(Some(capture_counters(&counters)), &also_missing).await
+        shell.finish(Some(capture_counters(&counters)), &also_missing).await?;
+        Ok(())
     }
 }
 

@@ -369,7 +369,7 @@ impl PcapNg {
             match (option.code, value) {
                 (OptionCode::IfName, name) => interface.name = Some(String::from_utf8_lossy(name).into()),
                 (OptionCode::IfTsresol, &[resolution]) => {
-                    interface.resolution = Resolution::from_option(resolution)
+                    interface.resolution = Resolution::from_option(resolution);
                 }
                 // pcap-parser reads this one as little-endian in every file.
                 (OptionCode::IfTsoffset, offset) => {

@@ -103,7 +103,7 @@ impl Serialize for JsonRecord<'_> {
                 map.serialize_entry("idle_nanoseconds", &nanoseconds(closed.idle))?;
                 map.serialize_entry("duration_nanoseconds", &nanoseconds(closed.duration))?;
                 map.serialize_entry("complete", &closed.is_complete())?;
-                map.serialize_entry("account", &JsonAccounts(&closed.account))?;
+                map.serialize_entry("account", &JsonAccounts { accounts: &closed.account, of_one: true })?;
             }
             Kind::Summary(summary) => write_summary(&mut map, summary)?,
         }
@@ -179,7 +179,10 @@ fn write_message<M: SerializeMap>(map: &mut M, message: &Message<'_>) -> Result<
     map.serialize_entry("wire_length", &message.wire_length)?;
     write_payload(map, &message.payload)?;
     map.serialize_entry("resynchronised", &message.resynchronised)?;
-    Ok(())
+    match message.chat {
+        Some(chat) => map.serialize_entry("chat", chat),
+        None => Ok(()),
+    }
 }
 
 fn write_payload<M: SerializeMap>(map: &mut M, payload: &Payload<'_>) -> Result<(), M::Error> {
@@ -204,7 +207,7 @@ fn write_summary<M: SerializeMap>(map: &mut M, summary: &Summary) -> Result<(), 
     map.serialize_entry("connections_other", &summary.connections_other)?;
     map.serialize_entry("handshakes", &summary.handshakes)?;
     map.serialize_entry("anomalies", &summary.anomalies)?;
-    map.serialize_entry("account", &JsonAccounts(&summary.account))?;
+    map.serialize_entry("account", &JsonAccounts { accounts: &summary.account, of_one: false })?;
     let gaps = GapCause::ALL.iter().zip(&summary.gaps).map(|(cause, &count)| (cause.name(), count));
     map.serialize_entry("gaps", &JsonCounts(gaps.collect()))?;
     let limits = Limit::ALL.iter().zip(&summary.limits).map(|(limit, &count)| (limit.name(), count));
@@ -266,24 +269,32 @@ impl Serialize for JsonHeader<'_> {
     }
 }
 
-struct JsonAccounts<'a>(&'a [Account; 2]);
+struct JsonAccounts<'a> {
+    accounts: &'a [Account; 2],
+    /// Of one connection, which has a beginning and an end.
+    of_one: bool,
+}
 
 impl Serialize for JsonAccounts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            map.serialize_entry(direction.name(), &JsonAccount(&self.0[direction.index()]))?;
+            let account = &self.accounts[direction.index()];
+            map.serialize_entry(direction.name(), &JsonAccount { account, of_one: self.of_one })?;
         }
         map.end()
     }
 }
 
-struct JsonAccount<'a>(&'a Account);
+struct JsonAccount<'a> {
+    account: &'a Account,
+    of_one: bool,
+}
 
 impl Serialize for JsonAccount<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let account = self.0;
-        let mut map = serializer.serialize_map(Some(9))?;
+        let account = self.account;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("bytes_seen", &account.bytes_seen)?;
         map.serialize_entry("bytes_missing", &account.bytes_missing)?;
         map.serialize_entry("gaps", &account.gaps)?;
@@ -291,8 +302,10 @@ impl Serialize for JsonAccount<'_> {
         map.serialize_entry("frames", &account.frames)?;
         map.serialize_entry("messages", &account.messages)?;
         map.serialize_entry("messages_truncated", &account.messages_truncated)?;
-        map.serialize_entry("start_seen", &account.start_seen)?;
-        map.serialize_entry("end_seen", &account.end_seen)?;
+        if self.of_one {
+            map.serialize_entry("start_seen", &account.start_seen)?;
+            map.serialize_entry("end_seen", &account.end_seen)?;
+        }
         map.end()
     }
 }

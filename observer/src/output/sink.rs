@@ -15,7 +15,7 @@ use super::text::Text;
 #[derive(Debug)]
 pub enum Layout {
     /// Lines for people.
-    Text(Text),
+    Text(Box<Text>),
     /// JSON lines.
     Json,
 }

@@ -1,0 +1,132 @@
+//! Recorded captures against recorded output. `BLESS=1` writes the output anew.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::run;
+
+const CAPTURES: &[(&str, &[&str])] = &[
+    ("chat-lo-ipv4.pcap", &[]),
+    ("chat-any-ipv6.pcap", &["-v"]),
+    ("chat-deflate.pcap", &[]),
+    ("chat-lo-and-any.pcapng", &[]),
+    ("frames-any-ipv4.pcap", &["--frames"]),
+    ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
+];
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
+}
+
+#[test]
+fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
+    let mut different = Vec::new();
+    let golden = testdata().join("golden");
+    fs::create_dir_all(&golden).unwrap();
+    for (name, options) in CAPTURES {
+        let capture = testdata().join("captures").join(name);
+        let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
+        for (extension, format) in [("txt", "text"), ("jsonl", "json")] {
+            let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", format];
+            arguments.extend(["--time", "utc", "--color", "never"]);
+            arguments.extend(*options);
+            let ran = run(&arguments);
+            assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
+            let expected = golden.join(format!("{stem}.{extension}"));
+            if std::env::var_os("BLESS").is_some() {
+                fs::write(&expected, &ran.stdout).unwrap();
+            } else {
+                different.extend(difference(&expected, &ran.stdout));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}\nIf that is right: cargo xtask bless", different.join("\n"));
+}
+
+/// The first line that differs.
+fn difference(expected: &Path, shown: &str) -> Option<String> {
+    let text = fs::read_to_string(expected).unwrap_or_default();
+    let (mut expected_lines, mut shown_lines) = (text.lines(), shown.lines());
+    for number in 1.. {
+        match (expected_lines.next(), shown_lines.next()) {
+            (None, None) => break,
+            (before, now) if before == now => {}
+            (before, now) => {
+                let (before, now) = (before.unwrap_or("nothing"), now.unwrap_or("nothing"));
+                let path = expected.display();
+                return Some(format!("{path}, line {number}:\n  was: {before:.2000}\n  is:  {now:.2000}"));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn every_key_of_the_output_is_documented() {
+    let documentation = fs::read_to_string(testdata().join("../docs/json.md")).unwrap();
+    let mut undocumented = BTreeSet::new();
+    for entry in fs::read_dir(testdata().join("golden")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                collect_keys(&serde_json::from_str(line).unwrap(), &mut undocumented);
+            }
+        }
+    }
+    undocumented.retain(|key| !documentation.contains(&format!("`{key}`")));
+    assert!(undocumented.is_empty(), "docs/json.md does not mention {undocumented:?}");
+}
+
+fn collect_keys(value: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                keys.insert(key.clone());
+                collect_keys(value, keys);
+            }
+        }
+        serde_json::Value::Array(array) => array.iter().for_each(|value| collect_keys(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_json_of_every_kind() {
+    let documentation = fs::read_to_string(testdata().join("../docs/json.md")).unwrap();
+    let examples = documentation.lines().filter(|line| line.starts_with('{'));
+    let kinds: BTreeSet<_> = examples
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        })
+        .map(|record| record["kind"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = [
+        "anomaly",
+        "connection_closed",
+        "connection_opened",
+        "frame",
+        "gap",
+        "handshake",
+        "message",
+        "summary",
+    ];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn the_manuals_conversation_is_in_the_capture_that_tcpdump_took() {
+    let capture = testdata().join("captures/chat-lo-ipv4.pcap");
+    let ran = run(&["read", capture.to_str().unwrap()]);
+    for (arrow, said) in [
+        ("→", r#"{"type":"login","name":"mynick"}"#),
+        ("→", r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#),
+        ("←", r#""name":"猪"},{"uid":783700053,"name":"mynick"}]}"#),
+    ] {
+        let found = ran.stdout.lines().any(|line| line.contains(arrow) && line.ends_with(said));
+        assert!(found, "{said} is not sent {arrow} in:\n{}", ran.stdout);
+    }
+    let broadcasts =
+        ran.stdout.lines().filter(|line| line.contains('←') && line.contains(r#""content":"hi, all !""#));
+    assert_eq!(broadcasts.count(), 2);
+}

@@ -1,0 +1,9 @@
+//! The real binary, without root: capture files in, lines out.
+//!
+//! Owns nothing but its modules; one binary, since each test binary is linked anew.
+
+mod golden;
+mod live_refused;
+mod reading;
+mod streams;
+mod support;

@@ -1,0 +1,138 @@
+//! What goes in and out while a run lasts: pipes that trickle, close, or are stuck, and signals.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Conversation, From, Pcap, TemporaryFile, observer, ran, start_reading};
+
+/// Far beyond what any of these takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn wait(child: &mut Child) -> Option<i32> {
+    let give_up = Instant::now() + PATIENCE;
+    while Instant::now() < give_up {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    panic!("the run does not end");
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+/// A capture whose text is much longer than a pipe and the output's queue take.
+fn long_capture() -> Vec<u8> {
+    let mut conversation = Conversation::upgraded(7272);
+    for _ in 0..4_000 {
+        conversation.text(From::Client, &"x".repeat(1_400));
+    }
+    Pcap::default().file(&conversation.packets)
+}
+
+#[test]
+fn a_message_on_standard_input_is_shown_before_the_input_ends() {
+    let mut child = start_reading(&[]);
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let pcap = Pcap::default();
+    let mut conversation = Conversation::upgraded(7272);
+    conversation.text(From::Client, "first");
+    stdin.write_all(&pcap.file(&conversation.packets)).unwrap();
+    let first = lines.find(|line| line.as_ref().unwrap().contains("text")).unwrap().unwrap();
+    assert!(first.ends_with("text 5 first"), "{first}");
+
+    conversation.text(From::Server, "second");
+    let record = pcap.record(9, conversation.packets.last().unwrap());
+    let (start, end) = record.split_at(30);
+    stdin.write_all(start).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    stdin.write_all(end).unwrap();
+    assert!(lines.next().unwrap().unwrap().ends_with("text 6 second"));
+    drop(stdin);
+    assert_eq!(wait(&mut child), Some(0));
+}
+
+#[test]
+fn a_closed_pipe_ends_the_run_quietly() {
+    let file = TemporaryFile::new("long-head.pcap", &long_capture());
+    let mut child = observer(&["read", file.path()]).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    drop(stdout);
+    assert_eq!(wait(&mut child), Some(0));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let file = TemporaryFile::new("full.pcap", &long_capture());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ran = ran(observer(&["read", file.path()]).stdout(full).output().unwrap());
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("standard output cannot be written"), "{}", ran.stderr);
+}
+
+#[test]
+fn signals_end_a_run_that_waits_for_input_with_its_summary() {
+    for name in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut child = start_reading(&[]);
+        let mut stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut conversation = Conversation::upgraded(7272);
+        conversation.text(From::Client, "before");
+        stdin.write_all(&Pcap::default().file(&conversation.packets)).unwrap();
+        lines.find(|line| line.as_ref().unwrap().contains("before")).unwrap().unwrap();
+        signal(&child, name);
+        assert_eq!(wait(&mut child), Some(0));
+        let last = lines.last().unwrap().unwrap();
+        assert!(last.contains("open at the end of the run"), "{last}");
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(stderr.contains("1 message (→ 1, ← 0)"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_does_not_hold_up_the_end() {
+    let file = TemporaryFile::new("stuck.pcap", &long_capture());
+    let mut child = observer(&["read", file.path()]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "the output must not fit");
+    let asked = Instant::now();
+    signal(&child, Signal::SIGINT);
+    assert_eq!(wait(&mut child), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(stderr.contains("standard output took nothing any more"), "{stderr}");
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let file = TemporaryFile::new("forced.pcap", &long_capture());
+    let mut child = observer(&["read", file.path()]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&child, Signal::SIGINT);
+    assert_eq!(wait(&mut child), Some(130));
+}
+
+#[test]
+fn a_duration_ends_a_run_that_waits_for_input() {
+    let mut child = observer(&["read", "-", "--for", "200ms"]).stdin(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    assert_eq!(wait(&mut child), Some(0));
+    assert!(started.elapsed() >= Duration::from_millis(150));
+}
