@@ -1,7 +1,7 @@
 //! `observer read`: the run loop over capture files.
 //!
 //! Owns opening, unpacking, the order of files, and what is said of damaged ones. Must not know the formats. Bounded:
-//! a thread reads ahead by [`CHUNKS_AHEAD`] chunks, also where a chunk of gzip unpacks to a thousand times its size.
+//! a thread reads ahead by `CHUNKS_AHEAD` chunks, also where a chunk of gzip unpacks to a thousand times its size.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! Why nothing is seen, as far as this machine can tell.
 //!
 //! Owns reading who listens where, in every network namespace, and the sentences about it. Must not know the capture.
-//! Bounded: looks at each process once, and at [`NAMESPACES_MAX`] namespaces; names a few ports and processes.
+//! Bounded: looks at each process once, and at `NAMESPACES_MAX` namespaces; names a few ports and processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
