@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use observer_core::engine::{Config, Engine, Report};
 use observer_core::record::{CaptureCounters, Summary};
+use observer_core::time::Time;
 use observer_core::{Event, Limits};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -69,6 +70,13 @@ impl Shell {
     pub fn handle(&mut self, event: Event<'_>) {
         if !self.output.has_enough() {
             self.engine.handle(event, &mut self.output);
+        }
+    }
+
+    /// Tells the engine that it is `now`, for what ends by the passing of time alone.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if !self.output.has_enough() {
+            self.engine.handle_timeout(now, &mut self.output);
         }
     }
 

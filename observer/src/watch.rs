@@ -1,8 +1,8 @@
 //! `observer watch`: the run loop over the kernel's packets.
 //!
 //! Owns the order of start and end, the mapping of captured packets to the engine's, and what is said while running.
-//! Must not know formats, nor how the kernel is asked. Bounded: [`BATCH_EVENTS`] events are decoded before output and
-//! signals get their turn, and [`INTERFACES_MAX`] interfaces are remembered.
+//! Must not know formats, nor how the kernel is asked. Bounded: `BATCH_EVENTS` events are decoded before output and
+//! signals get their turn, and `INTERFACES_MAX` interfaces are remembered.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -93,14 +93,22 @@ impl Watch<'_> {
         let mut stream = PacketStream::new(capture).context("the ring buffer cannot be waited for")?;
         let mut timers = Timers::start(request.duration);
         let mut losses = LossWarnings::new();
+        let mut quiet_since = None;
         while !shell.is_over() {
             match self.step(&mut shell, &mut stream, &mut timers).await? {
                 Step::Decoded => {
                     timers.silence_ends = None;
+                    quiet_since = None;
                     shell.deliver().await?;
                 }
                 Step::Tick => {
                     self.clock = WallClock::sample();
+                    // Packets tell the engine the time. Where a whole tick passed without one, the engine is told when
+                    // that tick began: what may wait in the ring by now is younger.
+                    if let Some(time) = quiet_since.replace(self.clock.now()) {
+                        shell.handle_timeout(time);
+                        shell.deliver().await?;
+                    }
                     losses.look(&stream.capture().counters(), shell.diagnostics);
                 }
                 Step::Silent => {
@@ -291,15 +299,14 @@ struct WallClock {
 
 impl WallClock {
     fn sample() -> Self {
-        // Both clocks exist on every kernel that can load the programs; a failure would read as 1970.
-        let read = |clock| {
-            clock_gettime(clock)
-                .map_or(0, |time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
-        };
-        let before = read(ClockId::CLOCK_BOOTTIME);
-        let wall = read(ClockId::CLOCK_REALTIME);
-        let after = read(ClockId::CLOCK_BOOTTIME);
+        let before = read_clock(ClockId::CLOCK_BOOTTIME);
+        let wall = read_clock(ClockId::CLOCK_REALTIME);
+        let after = read_clock(ClockId::CLOCK_BOOTTIME);
         Self { offset_nanoseconds: wall - i128::midpoint(before, after) }
+    }
+
+    fn now(self) -> Time {
+        self.time(u64::try_from(read_clock(ClockId::CLOCK_BOOTTIME)).unwrap_or(0))
     }
 
     fn time(self, boot_nanoseconds: u64) -> Time {
@@ -309,6 +316,12 @@ impl WallClock {
             wall: WallTime(u64::try_from(wall.max(0)).unwrap_or(u64::MAX)),
         }
     }
+}
+
+/// Both clocks exist on every kernel that can load the programs; a failure would read as 1970.
+fn read_clock(clock: ClockId) -> i128 {
+    clock_gettime(clock)
+        .map_or(0, |time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
 }
 
 fn capture_counters(counters: &Counters) -> CaptureCounters {
