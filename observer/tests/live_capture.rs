@@ -6,15 +6,18 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use observer::capture::{
-    CapturedPacket, Cgroup, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, EventHeader, LiveCapture, Options,
+    CapturedPacket, Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, EventHeader, LiveCapture, Options,
     PacketStream, Side, StartError,
 };
+
+mod private_cgroup;
+
+use private_cgroup::PrivateCgroup;
 
 const LOOPBACK_INDEX: u32 = 1;
 const TCP_FIN: u8 = 0x01;
@@ -659,65 +662,6 @@ fn debug_logs_cost_nothing_when_off_and_are_there_when_on() {
     assert_eq!(payload(&seen, DIRECTION_INGRESS), b"logged");
 }
 
-/// A cgroup of this test's own, below the root; removed at the end.
-struct PrivateCgroup(PathBuf);
-
-impl PrivateCgroup {
-    fn new(name: &str) -> Self {
-        let root = Cgroup::open(None).unwrap();
-        let root = root.path.expect("a cgroup v2 hierarchy is mounted");
-        let path = root.join(format!("observer-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    /// How many programs are attached for ingress and for egress.
-    fn attached(&self) -> [u32; 2] {
-        const BPF_PROG_QUERY: libc::c_long = 16;
-        const BPF_CGROUP_INET_INGRESS: u32 = 0;
-        const BPF_CGROUP_INET_EGRESS: u32 = 1;
-        #[repr(C)]
-        struct Query {
-            target_fd: u32,
-            attach_type: u32,
-            query_flags: u32,
-            attach_flags: u32,
-            program_ids: u64,
-            program_count: u32,
-            padding: u32,
-        }
-        let directory = std::fs::File::open(&self.0).unwrap();
-        [BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS].map(|attach_type| {
-            let mut query = Query {
-                target_fd: directory.as_raw_fd().cast_unsigned(),
-                attach_type,
-                query_flags: 0,
-                attach_flags: 0,
-                program_ids: 0,
-                program_count: 0,
-                padding: 0,
-            };
-            // SAFETY: the structure is laid out as the kernel's, and asks for no list.
-            let result = unsafe {
-                libc::syscall(
-                    libc::SYS_bpf,
-                    BPF_PROG_QUERY,
-                    &raw mut query,
-                    size_of::<Query>() as libc::c_long,
-                )
-            };
-            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-            query.program_count
-        })
-    }
-}
-
-impl Drop for PrivateCgroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn nothing_stays_attached_after_a_drop_a_detach_or_a_kill() {
     const HOLD_IN: &str = "OBSERVER_TEST_HOLD_IN";
@@ -729,7 +673,7 @@ fn nothing_stays_attached_after_a_drop_a_detach_or_a_kill() {
         }
     }
     let cgroup = PrivateCgroup::new("detach");
-    let options = Options { cgroup: Some(cgroup.0.clone()), ..on_port(7272) };
+    let options = Options { cgroup: Some(cgroup.path.clone()), ..on_port(7272) };
     let capture = start(&options);
     assert!(capture.is_below_root_cgroup());
     assert_eq!(cgroup.attached(), [1, 1]);
@@ -742,7 +686,7 @@ fn nothing_stays_attached_after_a_drop_a_detach_or_a_kill() {
 
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", THIS_TEST])
-        .env(HOLD_IN, &cgroup.0)
+        .env(HOLD_IN, &cgroup.path)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();

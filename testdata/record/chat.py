@@ -1,6 +1,6 @@
 """The manual's scenario with Python's `websockets` at both ends: one user is present, `mynick` logs in and says hi.
 
-Usage: chat.py HOST [--deflate]. Ends by itself. Only what is needed for a capture: no part of observer.
+Usage: chat.py [--deflate] HOST [PORT]. Ends by itself. Only what is needed for a capture: no part of observer.
 """
 
 import asyncio
@@ -10,9 +10,8 @@ import sys
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-HOST = sys.argv[1]
 COMPRESSION = "deflate" if "--deflate" in sys.argv else None
-PORT = 7272
+HOST, PORT = ([word for word in sys.argv[1:] if word != "--deflate"] + ["7272"])[:2]
 UIDS = iter([783654164, 783700053])
 TIME = "2014-08-12 17:50:30"
 users = {}

@@ -1,9 +1,9 @@
 // Kinds of frames between two ends of npm's `ws`: fragments, control frames between them, binary, an empty message,
-// hostile text, a long message, a subprotocol, and a close with a reason. Usage: frames.mjs HOST. Ends by itself.
+// hostile text, a long message, a subprotocol, and a close with a reason. Usage: frames.mjs HOST [PORT]. Ends by itself.
 import { WebSocket, WebSocketServer } from "ws";
 
 const host = process.argv[2];
-const port = 7272;
+const port = Number(process.argv[3] ?? 7272);
 const server = new WebSocketServer({ host, port, handleProtocols: () => "chat.v2" });
 server.on("connection", (socket) => {
   socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }));

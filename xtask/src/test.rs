@@ -14,9 +14,9 @@ use crate::process::{cargo, find_program, is_root, output, run, target_directory
 use crate::setup::{ensure_packages, install_packages};
 
 /// The tests of `observer` that attach to this machine's kernel.
-const LIVE_TESTS: [&str; 3] = ["live_capture", "live_end_to_end", "live_peers"];
+const LIVE_TESTS: [&str; 2] = ["live_capture", "live_end_to_end"];
 
-/// Servers that are not ours, for `live_peers`.
+/// Peers that are not ours, for `live_end_to_end`.
 const NODE_WS: &str = "ws@8";
 const PYTHON_WEBSOCKETS: &str = "websockets>=13,<17";
 

@@ -18,8 +18,10 @@ pub struct LiveTest {
     pub package: &'static str,
     /// The features it needs.
     pub features: &'static str,
-    /// Its file below `tests/`, without `.rs`.
+    /// Its file or directory below `tests/`, without `.rs`.
     pub target: &'static str,
+    /// Parts of the names of tests that need what no guest has.
+    pub skip: &'static [&'static str],
 }
 
 /// A binary of the workspace that the tests start.
@@ -52,7 +54,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub fn build(tests: &[LiveTest], tools: &[Tool], object: &Path) -> Result<Vec<Built>> {
     let mut built: Vec<Built> = Vec::new();
     for test in tests {
-        let LiveTest { package, features, target } = test;
+        let LiveTest { package, features, target, .. } = test;
         let arguments = ["test", "--no-run", "--package", package, "--features", features, "--test", target];
         // A package's binaries are built along with its integration tests.
         built.extend(cargo(&arguments, object)?);

@@ -1,0 +1,116 @@
+//! The same traffic, live and from the file that tcpdump wrote of it meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Client, Program, Seen, Server, in_new_network_namespace, observer, seen_by, watch};
+
+/// A file that is gone at the end of the test.
+struct CaptureFile(PathBuf);
+
+impl CaptureFile {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("observer-{name}-{}.pcap", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for CaptureFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn tcpdump(interface: &str, port: u16, file: &Path) -> Program {
+    let mut tcpdump = Command::new("tcpdump");
+    // As root: another user could not write where we can. The buffer is large, for tcpdump is to lose nothing.
+    tcpdump.args(["-i", interface, "-s", "0", "-U", "-B", "32768", "-Z", "root", "-w"]);
+    let mut program = Program::start(tcpdump.arg(file).arg(format!("tcp port {port}")));
+    program.wait_for("listening on");
+    program
+}
+
+/// What does not depend on when and by whom the traffic was seen: per connection and direction, in order.
+fn essence(seen: &Seen) -> Vec<Value> {
+    let mut records: Vec<Value> = seen
+        .records
+        .iter()
+        .filter(|record| ["handshake", "frame", "message"].iter().any(|kind| record["kind"] == *kind))
+        .cloned()
+        .collect();
+    // Stable: within a direction the order stays.
+    records.sort_by_key(|record| (record["client"].to_string(), record["direction"].to_string()));
+    for record in &mut records {
+        let record = record.as_object_mut().unwrap();
+        for key in ["time", "time_first", "connection"] {
+            record.remove(key).unwrap_or_else(|| panic!("no {key}"));
+        }
+    }
+    records
+}
+
+fn a_file_of_tcpdump_gives_the_same_as_the_live_run(interface: &str, loopback: IpAddr) {
+    let server = Server::on(loopback);
+    let file = CaptureFile::new(&format!("{interface}-{}", server.port()));
+    let tcpdump = tcpdump(interface, server.port(), &file.0);
+    let observer = watch(server.port(), &["--frames"]);
+    let mut users = ["one", "two", "猪猪"].map(|name| {
+        let mut user = Client::connect(server.address, "/");
+        user.send(&format!(r#"{{"type":"login","name":"{name}"}}"#));
+        user
+    });
+    for content in ["hi, all !", "", &"long ".repeat(10_000)] {
+        for user in &mut users {
+            user.send(&format!(r#"{{"type":"say","to_uid":"all","content":"{content}"}}"#));
+        }
+    }
+    let mut echo = Client::connect(server.address, "/echo");
+    for number in 0..100 {
+        echo.echo(&"x".repeat(number * number));
+    }
+    echo.leave();
+    users.into_iter().for_each(|user| drop(user.leave()));
+    let live = seen_by(observer);
+    live.assert_nothing_is_missing();
+    // The kernel gives tcpdump what it has once a second, and tcpdump does not ask for the rest when it ends.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let ended = tcpdump.interrupt();
+    assert!(ended.stderr.contains("0 packets dropped by kernel"), "{}", ended.stderr);
+
+    let from_file = Seen::new(Program::start(&mut observer_read(&file)).wait());
+    from_file.assert_nothing_is_missing();
+    let (live, from_file) = (essence(&live), essence(&from_file));
+    assert!(live.len() > 200);
+    for (live, from_file) in live.iter().zip(&from_file) {
+        assert_eq!(live, from_file);
+    }
+    assert_eq!(live.len(), from_file.len());
+}
+
+fn observer_read(file: &CaptureFile) -> Command {
+    observer(&["read", file.path(), "--json", "--frames"])
+}
+
+/// Where no other test's traffic makes tcpdump lose packets.
+fn in_a_quiet_network(act: fn()) {
+    in_new_network_namespace(act).join().unwrap();
+}
+
+#[test]
+fn a_file_that_tcpdump_wrote_on_loopback_gives_the_same_as_the_live_run() {
+    in_a_quiet_network(|| a_file_of_tcpdump_gives_the_same_as_the_live_run("lo", Ipv4Addr::LOCALHOST.into()));
+}
+
+#[test]
+fn a_file_that_tcpdump_wrote_on_any_interface_gives_the_same_as_the_live_run() {
+    in_a_quiet_network(|| {
+        a_file_of_tcpdump_gives_the_same_as_the_live_run("any", Ipv6Addr::LOCALHOST.into());
+    });
+}
