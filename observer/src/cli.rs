@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use crate::capture::{RING_BYTES_DEFAULT, Side};
@@ -253,7 +253,7 @@ pub struct LiveOptions {
 
 /// Reads the command line. An error knows how to print itself and its exit code, `--help` and `--version` included.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
-    let arguments = Arguments::try_parse_from(arguments)?;
+    let arguments = Arguments::try_parse_from(arguments).map_err(advise_tcpdumps_hands)?;
     let source = source(&arguments)?;
     let ports = match (&source, arguments.ports.is_empty()) {
         (_, false) => Some(arguments.ports),
@@ -293,6 +293,12 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
         }
         Some((_, Some("read"))) => {
             files.extend(words.map(PathBuf::from));
+            let is_filter = |file: &&PathBuf| {
+                file.to_str().is_some_and(|word| filter_advice(word).is_some()) && !file.exists()
+            };
+            if let Some(word) = files.iter().find(is_filter) {
+                return Err(unknown_word(&word.to_string_lossy(), arguments));
+            }
             if files.is_empty() {
                 return Err(error(
                     ErrorKind::MissingRequiredArgument,
@@ -318,7 +324,11 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
         }));
     }
     for (given, option, why) in [
-        (arguments.interface.is_some(), "--interface", "a file has the interfaces that it was captured on"),
+        (
+            arguments.interface.as_deref().is_some_and(|name| name != "any"),
+            "--interface",
+            "a file has the interfaces that it was captured on",
+        ),
         (arguments.side.is_some(), "--side", "a file shows who opened a connection"),
         (arguments.no_acks, "--no-acks", "the file is already captured"),
         (arguments.ring_bytes.is_some(), "--ring", "the file is already captured"),
@@ -339,22 +349,47 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
 /// For a word that is no command: most likely a file, or tcpdump's filter language.
 fn unknown_word(word: &str, arguments: &Arguments) -> clap::Error {
     let all = arguments.words.iter().map(|word| word.to_string_lossy());
-    let filter: Vec<_> = all.skip_while(|candidate| candidate != word).collect();
-    let advice = match filter.first().map(AsRef::as_ref) {
-        Some("port") => match filter.get(1).and_then(|port| port.parse::<u16>().ok()) {
-            Some(port) => format!("for tcpdump's `port {port}` say --port {port}"),
-            None => "for tcpdump's `port N` say --port N".to_owned(),
-        },
-        Some("tcp" | "ip" | "ip6" | "src" | "dst" | "host" | "net" | "and" | "or" | "not") => {
-            "tcpdump's filter language is not understood; --port chooses the ports".to_owned()
-        }
-        Some(word) if word.parse::<u16>().is_ok() => format!("for port {word} say --port {word}"),
-        Some(word) if std::path::Path::new(word).exists() => {
+    let rest: Vec<_> = all.skip_while(|candidate| candidate != word).collect();
+    let advice = match filter_advice(&rest.join(" ")) {
+        Some(advice) => advice,
+        None if word.parse::<u16>().is_ok() => format!("for port {word} say --port {word}"),
+        None if std::path::Path::new(word).exists() => {
             format!("to decode a capture file say `observer read {word}`")
         }
-        _ => "the commands are `watch` and `read FILE...`".to_owned(),
+        None => "the commands are `watch` and `read FILE...`".to_owned(),
     };
     error(ErrorKind::InvalidSubcommand, &format!("unexpected word '{word}': {advice}"))
+}
+
+/// What to say instead of words that are tcpdump's filter language; `None` where they do not look like it.
+fn filter_advice(words: &str) -> Option<String> {
+    const BEGINNINGS: [&str; 11] =
+        ["port", "tcp", "ip", "ip6", "src", "dst", "host", "net", "and", "or", "not"];
+    let words: Vec<_> = words.split_whitespace().collect();
+    BEGINNINGS.contains(words.first()?).then(|| {
+        let port = words.iter().position(|word| *word == "port").and_then(|at| words.get(at + 1));
+        match port.and_then(|port| port.parse::<u16>().ok()) {
+            Some(port) => format!("for tcpdump's `port {port}` say --port {port}"),
+            None => "tcpdump's filter language is not understood; --port chooses the ports".to_owned(),
+        }
+    })
+}
+
+/// Where an option is tcpdump's, says what to do instead.
+fn advise_tcpdumps_hands(found: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(option)) = found.get(ContextKind::InvalidArg) else { return found };
+    let advice = match option.as_str() {
+        "-A" => "text is shown as it is without it",
+        "-X" | "-x" => "binary messages are shown in hexadecimal without it, and --json has all bytes",
+        "-w" => "observer shows what tcpdump wrote: `tcpdump -w FILE`, then `observer read FILE`",
+        "-t" => "--time chooses how times are shown",
+        "-e" | "-S" | "-K" => "packets are not shown, only what is in them",
+        "-U" | "-B" | "-Z" | "-O" => "it is not needed here",
+        "-D" => "`-i` with a wrong name lists the interfaces",
+        "-F" | "-E" | "-G" | "-C" | "-W" | "-y" | "-j" | "-Q" => "it has no counterpart here",
+        _ => return found,
+    };
+    error(found.kind(), &format!("tcpdump's {option} is no option of observer: {advice}"))
 }
 
 fn error(kind: ErrorKind, message: &str) -> clap::Error {
@@ -471,13 +506,14 @@ mod tests {
             assert_eq!(request.ports, None);
         }
         assert_eq!(parsed("read watch --port 80").ports, Some(vec![80]));
+        // It asks for nothing.
+        assert!(matches!(parsed("-r a -i any").source, Source::Files(_)));
     }
 
     #[test]
     fn what_does_not_go_together_is_refused_with_the_reason() {
         for (line, said) in [
             ("read a -i lo", "--interface"),
-            ("read a -i any", "--interface"),
             ("-r a --side client", "--side"),
             ("-r a --no-acks", "--no-acks"),
             ("-r a --ring 1MiB", "--ring"),
@@ -499,13 +535,40 @@ mod tests {
             ("port 8080", "--port 8080"),
             ("watch port 8080", "--port 8080"),
             ("8080", "--port 8080"),
-            ("tcp and port 80", "filter language"),
+            ("tcp and port 80", "--port 80"),
+            ("-r Cargo.toml tcp port 8080", "--port 8080"),
+            ("read Cargo.toml port 8080", "--port 8080"),
+            ("host 10.0.0.1", "filter language"),
             ("Cargo.toml", "observer read Cargo.toml"),
             ("frobnicate", "`watch` and `read FILE...`"),
         ] {
             let (_, message) = refused(line);
             assert!(message.contains(said), "{line}: {message}");
         }
+    }
+
+    #[test]
+    fn a_filter_in_one_word_is_known_as_one() {
+        for arguments in [&["observer", "tcp port 7272"][..], &["observer", "-r", "Cargo.toml", "port 7272"]]
+        {
+            let error = parse(arguments.iter().map(OsString::from)).expect_err("it is no command");
+            assert!(error.to_string().contains("say --port 7272"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tcpdumps_options_are_refused_with_what_to_do_instead() {
+        for (line, said) in [
+            ("-Ans 4096 -iany port 7272", "text is shown"),
+            ("-r a -X", "hexadecimal"),
+            ("-w out.pcap", "observer read FILE"),
+            ("-tttt", "--time"),
+        ] {
+            let (kind, message) = refused(line);
+            assert_eq!(kind, ErrorKind::UnknownArgument, "{line}");
+            assert!(message.contains(said), "{line}: {message}");
+        }
+        assert!(refused("--nonesuch").1.contains("--nonesuch"));
     }
 
     #[test]
