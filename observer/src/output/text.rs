@@ -116,13 +116,13 @@ impl Text {
         let color = self.sender_color(handshake.direction);
         if let Some(status) = handshake.status {
             self.write_word(out, color, &status.to_string());
-            if let Some(reason) = handshake.reason.filter(|reason| !reason.is_empty()) {
-                out.push(b' ');
-                write_text(out, reason, mark);
-            }
             if handshake.accepted == Some(false) {
                 out.push(b' ');
                 self.write_word(out, self.palette.problem, "[no WebSocket]");
+            }
+            if let Some(reason) = handshake.reason.filter(|reason| !reason.is_empty()) {
+                out.push(b' ');
+                write_text(out, reason, mark);
             }
         } else {
             push(out, color);
@@ -371,9 +371,22 @@ impl Text {
         }
     }
 
+    /// Between quotes that the text cannot end.
     fn write_quoted(&self, out: &mut Vec<u8>, text: &str) {
+        let mark = self.palette.escape;
         out.push(b'"');
-        write_text(out, text, self.palette.escape);
+        for part in text.split_inclusive(['"', '\\']) {
+            let (plain, quoted) = match part.as_bytes() {
+                [.., last @ (b'"' | b'\\')] => (&part[..part.len() - 1], Some(*last)),
+                _ => (part, None),
+            };
+            write_text(out, plain, mark);
+            if let Some(quoted) = quoted {
+                push(out, mark.on);
+                out.extend([b'\\', quoted]);
+                push(out, mark.off);
+            }
+        }
         out.push(b'"');
     }
 }
