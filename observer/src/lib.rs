@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod cli;
+pub mod ending;
 pub mod output;
 pub mod read;
 pub mod shell;

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(exit_code) => exit_code,
         Err(error) if error.is::<ReaderIsGone>() => EXIT_OK,
         Err(error) => {
-            Diagnostics::new(false).error(format!("{error:#}"));
+            Diagnostics::start(false).error(format!("{error:#}"));
             EXIT_ERROR
         }
     })

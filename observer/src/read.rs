@@ -3,7 +3,7 @@
 //! Owns opening, unpacking, the order of files, and what is said of damaged ones. Must not know the formats. Bounded:
 //! a thread reads ahead by `CHUNKS_AHEAD` chunks, also where a chunk of gzip unpacks to a thousand times its size.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,6 @@ use observer_core::engine::Report;
 use observer_core::time::Time;
 use observer_core::{Event, Packet};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
 use crate::capture::file::{FileError, FilePacket, FileReader, Item, link_type_name};
 use crate::cli::{EXIT_ERROR, EXIT_INPUT_CUT, EXIT_OK, Request};
@@ -45,36 +44,35 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
     // Ports that were named are known to be WebSocket's: then connections without their beginning are decoded too.
     let report = if request.ports.is_some() { Report::All } else { Report::Upgrades };
     let mut shell = Shell::start(request, request.ports.as_deref(), report)?;
-    let until = request.duration.map(|duration| Instant::now() + duration);
     let mut reading = Reading { snap_length: request.snap_length, ..Reading::default() };
     let mut exit_code = EXIT_OK;
+    let mut unreadable = false;
     for path in files {
-        let ended = reading.read_file(path, &mut shell, until).await?;
+        let ended = reading.read_file(path, &mut shell).await?;
         let name = display_name(path);
+        if let Some(left_out) = reading.left_out.take_words() {
+            shell.diagnostics.warning(format!("{name}: {left_out}"));
+            exit_code = exit_code.max(EXIT_INPUT_CUT);
+        }
         match ended {
             Ended::OfItself => {}
             Ended::AsAsked => break,
             Ended::Unreadable(why) => {
                 shell.diagnostics.error(format!("{name}: {why}"));
-                exit_code = EXIT_ERROR;
+                unreadable = true;
             }
             Ended::Cut(why) => {
                 shell.diagnostics.warning(format!("{name}: {why}; what is before that is decoded"));
-                exit_code = if exit_code == EXIT_OK { EXIT_INPUT_CUT } else { exit_code };
+                exit_code = exit_code.max(EXIT_INPUT_CUT);
             }
         }
-        for (number, packets) in reading.unknown_links.drain() {
-            let link = link_type_name(number);
-            shell.diagnostics.warning(format!(
-                "{name}: {packets} packets have the link type {link}, which is not understood, and are left out"
-            ));
-            exit_code = if exit_code == EXIT_OK { EXIT_INPUT_CUT } else { exit_code };
-        }
     }
-    let diagnostics = shell.diagnostics;
-    let summary = shell.finish(None, &[]).await?;
+    if unreadable {
+        exit_code = EXIT_ERROR;
+    }
+    let summary = shell.finish(None, &[], exit_code == EXIT_OK).await?;
     if request.ports.is_none() && summary.is_some_and(|summary| summary.connections_other > 0) {
-        diagnostics.note(
+        shell.diagnostics.note(
             "connections whose upgrade is not in the capture are decoded where --port names their port",
         );
     }
@@ -99,33 +97,64 @@ enum Ended {
 struct Reading {
     snap_length: u32,
     interfaces: Interfaces,
-    /// Packets of the current file by link type that is not understood.
-    unknown_links: HashMap<u32, u64>,
+    left_out: LeftOut,
+}
+
+/// Packets of the current file that are not understood: by the first few link types, of all others together, and in
+/// obsolete blocks.
+#[derive(Debug, Default)]
+struct LeftOut {
+    named: BTreeMap<u32, u64>,
+    others: u64,
+    obsolete: u64,
+}
+
+impl LeftOut {
+    const NAMED_MAX: usize = 8;
+
+    fn count_link(&mut self, number: u32) {
+        if self.named.len() < Self::NAMED_MAX || self.named.contains_key(&number) {
+            *self.named.entry(number).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// What was left out, in words, if anything was; forgets it.
+    fn take_words(&mut self) -> Option<String> {
+        let Self { named, others, obsolete } = std::mem::take(self);
+        let mut types: Vec<_> = named
+            .iter()
+            .map(|(number, packets)| format!("{packets} of link type {}", link_type_name(*number)))
+            .collect();
+        if others > 0 {
+            types.push(format!("{others} of other link types"));
+        }
+        if obsolete > 0 {
+            types.push(format!("{obsolete} in obsolete packet blocks (`editcap OLD NEW` converts them)"));
+        }
+        let packets = others + obsolete + named.values().sum::<u64>();
+        let is_any = packets > 0;
+        is_any.then(|| {
+            format!("{packets} packets are left out, since they are not understood: {}", types.join(", "))
+        })
+    }
 }
 
 impl Reading {
-    async fn read_file(
-        &mut self,
-        path: &Path,
-        shell: &mut Shell,
-        until: Option<Instant>,
-    ) -> anyhow::Result<Ended> {
+    async fn read_file(&mut self, path: &Path, shell: &mut Shell) -> anyhow::Result<Ended> {
         self.interfaces.begin_file();
-        let input: Box<dyn Read + Send> = if path.as_os_str() == "-" {
-            Box::new(io::stdin())
-        } else {
-            match File::open(path) {
-                Ok(file) => Box::new(file),
-                Err(error) => return Ok(Ended::Unreadable(reason(&error))),
-            }
-        };
-        let mut chunks = start_reading(input)?;
+        let path = path.to_owned();
+        let mut chunks = start_reading(move || {
+            let input: Box<dyn Read> =
+                if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+            Ok(input)
+        })?;
         let mut file = FileReader::new();
         loop {
             let chunk = tokio::select! {
                 biased;
-                () = shell.signals.end_asked() => return Ok(Ended::AsAsked),
-                () = sleep_until_some(until) => return Ok(Ended::AsAsked),
+                () = shell.ending.asked() => return Ok(Ended::AsAsked),
                 chunk = chunks.recv() => chunk,
             };
             let end = match chunk {
@@ -140,8 +169,9 @@ impl Reading {
                 match file.next_item() {
                     Ok(Some(Item::Packet(packet))) => self.handle(&packet, shell),
                     Ok(Some(Item::UnknownLink { number })) => {
-                        *self.unknown_links.entry(number).or_default() += 1;
+                        self.left_out.count_link(number);
                     }
+                    Ok(Some(Item::ObsoletePacket)) => self.left_out.obsolete += 1,
                     Ok(None) => break,
                     Err(error) => return Ok(ended_by(&error)),
                 }
@@ -151,6 +181,8 @@ impl Reading {
                 }
             }
             shell.deliver().await?;
+            // Where input never fails to come nothing else would let signals have their turn.
+            tokio::task::yield_now().await;
             match end {
                 Ok(false) => {}
                 Ok(true) => {
@@ -241,11 +273,13 @@ impl Interfaces {
     }
 }
 
-/// Reads `input` on a thread of its own, since a read of a pipe cannot be given up otherwise.
-fn start_reading(input: Box<dyn Read + Send>) -> anyhow::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
+/// Opens and reads on a thread of its own, since neither can be given up otherwise where nobody writes to a pipe.
+fn start_reading(
+    open: impl FnOnce() -> io::Result<Box<dyn Read>> + Send + 'static,
+) -> anyhow::Result<mpsc::Receiver<io::Result<Vec<u8>>>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let read = move || {
-        if let Err(error) = read_chunks(input, &sender) {
+        if let Err(error) = open().and_then(|input| read_chunks(input, &sender)) {
             // Nobody to tell once the run is over.
             let _ = sender.blocking_send(Err(error));
         }
@@ -315,13 +349,6 @@ fn read_some(input: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn sleep_until_some(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn display_name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
@@ -347,7 +374,8 @@ mod tests {
     use super::*;
 
     fn unpacked(bytes: &[u8]) -> (Vec<u8>, Option<io::Error>) {
-        let mut receiver = start_reading(Box::new(io::Cursor::new(bytes.to_vec()))).unwrap();
+        let bytes = bytes.to_vec();
+        let mut receiver = start_reading(move || Ok(Box::new(io::Cursor::new(bytes)))).unwrap();
         let (mut all, mut error) = (Vec::new(), None);
         while let Some(chunk) = receiver.blocking_recv() {
             match chunk {

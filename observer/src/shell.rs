@@ -1,23 +1,21 @@
-//! What both run loops share: the engine with its output, signals, and the end of a run.
+//! What both run loops share: the engine with its output, and the end of a run.
 //!
 //! Owns the moments at which output is handed over and given up. Must not know where packets come from. Bounded:
 //! while standard output takes nothing, the loops wait here and take nothing either.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use observer_core::engine::{Config, Engine, Report};
 use observer_core::record::{CaptureCounters, Summary};
 use observer_core::time::Time;
 use observer_core::{Event, Limits};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
 
-use crate::cli::{EXIT_FORCED, Format, Request};
+use crate::cli::{Format, Request};
+use crate::ending::Ending;
 use crate::output::diagnostics::Diagnostics;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
@@ -25,16 +23,13 @@ use crate::output::summary;
 use crate::output::text::Text;
 use crate::output::writer::{BLOCK_BYTES, Ended, Writer};
 
-/// How long standard output may take nothing once the end was asked for.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// A run under way.
 pub struct Shell {
     engine: Engine,
     output: Output,
     way_out: WayOut,
-    /// Signals that ask for the end.
-    pub signals: Signals,
+    /// When the run is to end.
+    pub ending: Ending,
     /// For what is to be said on standard error.
     pub diagnostics: Diagnostics,
 }
@@ -42,11 +37,12 @@ pub struct Shell {
 /// The way to standard output, and how far it is open.
 struct WayOut {
     writer: Option<Writer>,
+    written: Arc<AtomicU64>,
     gave_up: bool,
 }
 
 impl Shell {
-    /// Starts the writer and catches signals. Needs a tokio runtime with its I/O and time drivers on.
+    /// Starts the writers, catches signals and sets the deadline. Needs a tokio runtime with its I/O and time drivers on.
     pub fn start(request: &Request, ports: Option<&[u16]>, report: Report) -> anyhow::Result<Self> {
         let layout = match request.format {
             Format::Json => Layout::Json,
@@ -57,12 +53,13 @@ impl Shell {
         };
         let ports = ports.map(|ports| ports.iter().copied().collect::<BTreeSet<u16>>());
         let config = Config { limits: Limits::default(), ports, report, frames: request.frames };
+        let writer = Writer::start()?;
         Ok(Self {
             engine: Engine::new(config),
             output: Output::new(layout, request.count),
-            way_out: WayOut { writer: Some(Writer::start()?), gave_up: false },
-            signals: Signals::catch()?,
-            diagnostics: Diagnostics::new(request.quiet),
+            way_out: WayOut { written: writer.written(), writer: Some(writer), gave_up: false },
+            ending: Ending::await_from_now(request.duration)?,
+            diagnostics: Diagnostics::start(request.quiet),
         })
     }
 
@@ -80,15 +77,21 @@ impl Shell {
         }
     }
 
-    /// The parts that a loop needs at the same time: what decodes, and what ends it.
-    pub fn split(&mut self) -> (impl FnMut(Event<'_>), &mut Signals) {
-        let Self { engine, output, signals, .. } = self;
+    /// The parts that a loop needs at the same time: what decodes, and what ends it. What decodes says to stop where
+    /// so much is laid out that it should be delivered first.
+    pub fn split(&mut self) -> (impl FnMut(Event<'_>) -> ControlFlow<()>, &mut Ending) {
+        let Self { engine, output, ending, .. } = self;
         let handle = |event: Event<'_>| {
             if !output.has_enough() {
                 engine.handle(event, output);
             }
+            if output.waiting_bytes() >= BLOCK_BYTES {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
-        (handle, signals)
+        (handle, ending)
     }
 
     /// Whether there is no reason to go on: enough was seen, or nobody takes it.
@@ -110,9 +113,10 @@ impl Shell {
             self.output.take(Vec::new());
             return Ok(());
         };
+        let length = self.output.waiting_bytes();
         let sent = tokio::select! {
-            sent = writer.send(|| self.output.take(writer.empty_block())) => sent,
-            () = self.signals.grace_is_over() => {
+            sent = writer.send(length, || self.output.take(writer.empty_block())) => sent,
+            () = self.ending.grace_is_over(&self.way_out.written) => {
                 self.way_out.writer = None;
                 self.way_out.gave_up = true;
                 return Ok(());
@@ -124,19 +128,18 @@ impl Shell {
         Ok(())
     }
 
-    /// Ends the run: what is unfinished, the summary, and all output. `also_missing` is what only the capture knows.
+    /// Ends the run: what is unfinished, the summary, and all output. `also_missing` is what only the capture knows;
+    /// `is_whole` says whether all input was read.
     pub async fn finish(
-        mut self,
+        &mut self,
         capture: Option<CaptureCounters>,
         also_missing: &[String],
+        is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
         self.engine.finish(capture, &mut self.output);
         self.deliver().await?;
         self.close_output().await?;
         let Some(summary) = self.output.summary() else { return Ok(None) };
-        if self.way_out.gave_up {
-            self.diagnostics.warning("standard output took nothing any more: its last lines are lost");
-        }
         let words = summary::words(summary);
         for line in words.seen {
             self.diagnostics.note(line);
@@ -145,7 +148,10 @@ impl Shell {
         for line in &missing {
             self.diagnostics.warning(line);
         }
-        if missing.is_empty() && (summary.connections > 0 || summary.capture.is_some()) {
+        if self.way_out.gave_up {
+            bail!("standard output took nothing any more: what was seen last is not shown");
+        }
+        if missing.is_empty() && is_whole && (summary.connections > 0 || summary.capture.is_some()) {
             self.diagnostics.note("nothing is missing");
         }
         Ok(Some(summary.clone()))
@@ -156,7 +162,7 @@ impl Shell {
         let Some(writer) = self.way_out.writer.take() else { return Ok(()) };
         let ended = tokio::select! {
             ended = writer.finish() => ended,
-            () = self.signals.grace_is_over() => {
+            () = self.ending.grace_is_over(&self.way_out.written) => {
                 self.way_out.gave_up = true;
                 return Ok(());
             }
@@ -165,7 +171,7 @@ impl Shell {
             Ended::Done => Ok(()),
             Ended::Closed => {
                 // Who reads no more wants to know no more either.
-                self.diagnostics = Diagnostics::new(true);
+                self.diagnostics.be_quiet();
                 Err(ReaderIsGone.into())
             }
             Ended::Failed(error) => {
@@ -186,47 +192,3 @@ impl std::fmt::Display for ReaderIsGone {
 }
 
 impl std::error::Error for ReaderIsGone {}
-
-/// Ctrl-C and SIGTERM. The first one asks for the end; from then on a second one ends the process at once.
-#[derive(Debug)]
-pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    asked_at: Option<Instant>,
-}
-
-impl Signals {
-    fn catch() -> anyhow::Result<Self> {
-        const CONTEXT: &str = "signals cannot be caught";
-        let asked = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
-            // In this order: the handler that ends the process must find the flag as the signal before left it.
-            signal_hook::flag::register_conditional_shutdown(number, EXIT_FORCED.into(), Arc::clone(&asked))
-                .context(CONTEXT)?;
-            signal_hook::flag::register(number, Arc::clone(&asked)).context(CONTEXT)?;
-        }
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context(CONTEXT)?,
-            terminate: signal(SignalKind::terminate()).context(CONTEXT)?,
-            asked_at: None,
-        })
-    }
-
-    /// Waits until the end is asked for. Dropping the future loses nothing.
-    pub async fn end_asked(&mut self) {
-        if self.asked_at.is_none() {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
-            self.asked_at = Some(Instant::now());
-        }
-    }
-
-    async fn grace_is_over(&mut self) {
-        self.end_asked().await;
-        if let Some(asked_at) = self.asked_at {
-            sleep_until(asked_at + GRACE).await;
-        }
-    }
-}

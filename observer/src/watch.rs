@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -17,12 +18,13 @@ use observer_core::packet::Socket;
 use observer_core::record::{CaptureCounters, Peer};
 use observer_core::time::{MonotonicTime, Time, WallTime};
 use observer_core::{Event, Packet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::capture::{
     CapturedPacket, Counter, Counters, DIRECTION_EGRESS, LiveCapture, Options, PacketStream, Side,
 };
 use crate::cli::{EXIT_OK, LiveOptions, Request};
+use crate::ending::at;
 use crate::output::diagnostics::Diagnostics;
 use crate::shell::Shell;
 use crate::silence::{self, Watched};
@@ -88,10 +90,10 @@ impl Watch<'_> {
     async fn run(mut self, request: &Request, capture: LiveCapture) -> anyhow::Result<()> {
         // The kernel chose the ports already, by the socket's own: behind NAT the packets show others.
         let mut shell = Shell::start(request, None, Report::All)?;
-        self.announce(&capture, shell.diagnostics);
+        self.announce(&capture, &shell.diagnostics);
         let is_below_root_cgroup = capture.is_below_root_cgroup();
         let mut stream = PacketStream::new(capture).context("the ring buffer cannot be waited for")?;
-        let mut timers = Timers::start(request.duration);
+        let mut timers = Timers::start();
         let mut losses = LossWarnings::new();
         let mut quiet_since = None;
         while !shell.is_over() {
@@ -100,6 +102,8 @@ impl Watch<'_> {
                     timers.silence_ends = None;
                     quiet_since = None;
                     shell.deliver().await?;
+                    // Where the ring is never empty nothing else would let signals and timers have their turn.
+                    tokio::task::yield_now().await;
                 }
                 Step::Tick => {
                     self.clock = WallClock::sample();
@@ -109,7 +113,7 @@ impl Watch<'_> {
                         shell.handle_timeout(time);
                         shell.deliver().await?;
                     }
-                    losses.look(&stream.capture().counters(), shell.diagnostics);
+                    losses.look(&stream.capture().counters(), &shell.diagnostics);
                 }
                 Step::Silent => {
                     let watched = Watched {
@@ -129,7 +133,7 @@ impl Watch<'_> {
         self.end(shell, stream.into_capture()).await
     }
 
-    fn announce(&self, capture: &LiveCapture, diagnostics: Diagnostics) {
+    fn announce(&self, capture: &LiveCapture, diagnostics: &Diagnostics) {
         let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
         let whose = match self.live.side {
             Side::Server => "servers on",
@@ -151,12 +155,11 @@ impl Watch<'_> {
         stream: &mut PacketStream,
         timers: &mut Timers,
     ) -> anyhow::Result<Step> {
-        let (mut handle, signals) = shell.split();
+        let (mut handle, ending) = shell.split();
         let decode = |packet: CapturedPacket<'_>| self.decode(&packet, &mut handle);
         tokio::select! {
             biased;
-            () = signals.end_asked() => Ok(Step::End),
-            () = at(timers.end) => Ok(Step::End),
+            () = ending.asked() => Ok(Step::End),
             _ = timers.tick.tick() => Ok(Step::Tick),
             () = at(timers.silence_ends) => {
                 timers.silence_ends = None;
@@ -169,11 +172,16 @@ impl Watch<'_> {
         }
     }
 
-    fn decode(&mut self, captured: &CapturedPacket<'_>, handle: &mut impl FnMut(Event<'_>)) {
+    fn decode(
+        &mut self,
+        captured: &CapturedPacket<'_>,
+        handle: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let header = &captured.header;
         let interface = self.names.known(header.interface_index, header.netns_cookie);
         if let Some(Interface { index, new_name: Some(name) }) = &interface {
-            handle(Event::Interface { index: *index, name });
+            // Whether to stop is asked after the packet.
+            let _ = handle(Event::Interface { index: *index, name });
         }
         handle(Event::Packet(Packet {
             time: self.clock.time(header.boot_time_ns),
@@ -189,7 +197,7 @@ impl Watch<'_> {
                 outgoing: header.direction == DIRECTION_EGRESS,
             }),
             losses: header.losses,
-        }));
+        }))
     }
 
     /// Detaches, decodes what the ring still holds, and ends the run.
@@ -200,12 +208,13 @@ impl Watch<'_> {
             let drained = capture.drain_packets(BATCH_EVENTS, |packet| self.decode(&packet, &mut handle));
             drop(handle);
             shell.deliver().await?;
-            if drained < BATCH_EVENTS {
+            if drained.emptied {
                 break;
             }
         }
         let (mut handle, _) = shell.split();
-        capture.finish_packets(|packet| self.decode(&packet, &mut handle));
+        // Few packets are incomplete, so that there is no need to stop between them.
+        capture.finish_packets(|packet| _ = self.decode(&packet, &mut handle));
         drop(handle);
         let counters = capture.counters();
         let mut also_missing = Vec::new();
@@ -224,7 +233,7 @@ impl Watch<'_> {
         if !counters.is_balanced() {
             also_missing.push(format!("the kernel programs' counters do not add up: {counters}"));
         }
-        shell.finish(Some(capture_counters(&counters)), &also_missing).await?;
+        shell.finish(Some(capture_counters(&counters)), &also_missing, true).await?;
         Ok(())
     }
 }
@@ -237,25 +246,16 @@ enum Step {
 }
 
 struct Timers {
-    end: Option<Instant>,
     /// Until the first event.
     silence_ends: Option<Instant>,
     tick: Interval,
 }
 
 impl Timers {
-    fn start(duration: Option<Duration>) -> Self {
+    fn start() -> Self {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let now = Instant::now();
-        Self { end: duration.map(|duration| now + duration), silence_ends: Some(now + SILENCE), tick }
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
+        Self { silence_ends: Some(Instant::now() + SILENCE), tick }
     }
 }
 
@@ -270,7 +270,7 @@ impl LossWarnings {
         Self { told: 0, silent_until: Instant::now() }
     }
 
-    fn look(&mut self, counters: &Counters, diagnostics: Diagnostics) {
+    fn look(&mut self, counters: &Counters, diagnostics: &Diagnostics) {
         let lost = counters.running_losses.max(counters.losses());
         if lost <= self.told || Instant::now() < self.silent_until {
             return;

@@ -5,6 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -86,10 +87,11 @@ fn on_port(port: u16) -> Options {
     Options { ports: vec![port], ring_bytes: 16 << 20, ..Options::default() }
 }
 
-fn drain(capture: &mut LiveCapture, into: &mut Vec<Seen>) -> usize {
+fn drain(capture: &mut LiveCapture, into: &mut Vec<Seen>) {
     capture.drain_packets(usize::MAX, |packet: CapturedPacket<'_>| {
         into.push(Seen { header: packet.header, bytes: packet.data.to_vec(), rest_lost: packet.rest_lost });
-    })
+        ControlFlow::Continue(())
+    });
 }
 
 /// Detaches, drains, and checks what must hold for every capture.
@@ -586,6 +588,7 @@ fn ten_thousand_messages_are_captured_exactly_as_they_were_sent() {
                     bytes: packet.data.to_vec(),
                     rest_lost: packet.rest_lost,
                 });
+                ControlFlow::Continue(())
             });
             if let Ok(drained) = tokio::time::timeout(Duration::from_millis(50), batch).await {
                 assert!(drained.unwrap() > 0);
@@ -616,12 +619,16 @@ fn the_first_packet_after_silence_is_delivered_at_once() {
         let mut stream = PacketStream::new(capture).unwrap();
         for _ in 0..20 {
             // Everything before is read, and the ring is found empty.
-            while tokio::time::timeout(Duration::from_millis(20), stream.next_batch(64, |_| {})).await.is_ok()
-            {
-            }
+            while tokio::time::timeout(
+                Duration::from_millis(20),
+                stream.next_batch(64, |_| ControlFlow::Continue(())),
+            )
+            .await
+            .is_ok()
+            {}
             let sent = Instant::now();
             client.write_all(b"x").unwrap();
-            stream.next_batch(64, |_| {}).await.unwrap();
+            stream.next_batch(64, |_| ControlFlow::Continue(())).await.unwrap();
             delays.push(sent.elapsed());
             client.read_exact(&mut [0; 1]).unwrap();
         }

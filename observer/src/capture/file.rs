@@ -23,6 +23,10 @@ const PCAP_RECORD_HEADER_BYTES: usize = 16;
 const BLOCK_HEADER_BYTES: usize = 12;
 /// The same in both byte orders.
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+const INTERFACE_DESCRIPTION: u32 = 1;
+const OBSOLETE_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
 
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Item<'a> {
         /// The number of the link type.
         number: u32,
     },
+    /// A packet in a block of a kind that was given up before 2010, which is not understood.
+    ObsoletePacket,
 }
 
 /// A packet as a file has it.
@@ -288,6 +294,19 @@ impl PcapNg {
                 return Err(FileError::Damaged("a block in it has an impossible length"));
             }
             let Some(whole) = bytes.get(..length) else { return Ok(None) };
+            match read_u32(self.big_endian, header, 0) {
+                INTERFACE_DESCRIPTION | SIMPLE_PACKET | ENHANCED_PACKET => {}
+                OBSOLETE_PACKET => {
+                    *used += length;
+                    return Ok(Some(Item::ObsoletePacket));
+                }
+                // Sections, which have begun; names, statistics, secrets, comments, and what was invented since. They
+                // change no packet, so that no damage in them can hide one.
+                _ => {
+                    *used += length;
+                    continue;
+                }
+            }
             let parse =
                 if self.big_endian { pcap_parser::parse_block_be } else { pcap_parser::parse_block_le };
             let Ok((_, block)) = parse(whole) else {
@@ -300,9 +319,7 @@ impl PcapNg {
                     description.snaplen,
                     &description.options,
                 )?,
-                Block::EnhancedPacket(_) | Block::SimplePacket(_) => break block,
-                // Names, statistics, secrets, comments, and what was invented since.
-                _ => {}
+                _ => break block,
             }
         };
         let (index, ticks, captured, length, data) = match block {

@@ -7,7 +7,9 @@
 //! [`LiveCapture::start`] belongs before the first thread: capabilities are per thread, so they can only be
 //! given up for the whole process while it has one. Everything after it works without capabilities.
 
+use std::cell::Cell;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -85,6 +87,15 @@ impl Default for Options {
             cgroup: None,
         }
     }
+}
+
+/// How far the ring was drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Events taken out.
+    pub events: usize,
+    /// Whether nothing was left.
+    pub emptied: bool,
 }
 
 /// A running capture. Dropping it detaches the programs.
@@ -192,27 +203,39 @@ impl LiveCapture {
         drained
     }
 
-    /// Passes on whole packets: like [`Self::drain`], with the pieces of long packets put together. Returns
-    /// the number of events, of which a long packet has several.
-    pub fn drain_packets(&mut self, max_events: usize, mut handle: impl FnMut(CapturedPacket<'_>)) -> usize {
+    /// Passes on whole packets: like [`Self::drain`], with the pieces of long packets put together. Stops after
+    /// so many events, of which a long packet has several, and after a packet that `handle` says to stop at.
+    pub fn drain_packets(
+        &mut self,
+        max_events: usize,
+        mut handle: impl FnMut(CapturedPacket<'_>) -> ControlFlow<()>,
+    ) -> Drained {
         self.forward_debug_log();
-        let mut drained = 0;
-        while drained < max_events {
+        let stopped = Cell::new(false);
+        let mut deliver = |packet: CapturedPacket<'_>| stopped.set(stopped.get() | handle(packet).is_break());
+        let mut events = 0;
+        let emptied = loop {
+            if events >= max_events {
+                break false;
+            }
             let Some(record) = self.ring.next() else {
-                break;
+                break true;
             };
-            drained += 1;
+            events += 1;
             match split_record(&record) {
-                Some((header, data)) => self.collector.push(&header, data, &mut handle),
+                Some((header, data)) => self.collector.push(&header, data, &mut deliver),
                 None => self.malformed_events += 1,
             }
-        }
-        if drained < max_events && self.collector.has_open_packets() {
+            if stopped.get() {
+                break false;
+            }
+        };
+        if emptied && self.collector.has_open_packets() {
             let age_max_ns = u64::try_from(INCOMPLETE_PACKET_AGE_MAX.as_nanos()).unwrap_or(u64::MAX);
             let oldest_ns = boot_time_ns().saturating_sub(age_max_ns);
-            self.collector.give_up_before(oldest_ns, &mut handle);
+            self.collector.give_up_before(oldest_ns, &mut deliver);
         }
-        drained
+        Drained { events, emptied }
     }
 
     /// Passes on what is known of packets whose later pieces have not come; for the very end.

@@ -21,7 +21,7 @@ mod stream;
 
 pub use cgroup::Cgroup;
 pub use error::StartError;
-pub use live::{LiveCapture, Options, Side};
+pub use live::{Drained, LiveCapture, Options, Side};
 pub use maps::Counters;
 pub use object::is_embedded;
 pub use observer_ebpf::{Counter, DIRECTION_EGRESS, DIRECTION_INGRESS, EventHeader, RING_BYTES_DEFAULT};

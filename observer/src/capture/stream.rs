@@ -8,6 +8,7 @@
 //! wake-up waited for, so the first packet after silence is delivered at once.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -51,15 +52,15 @@ impl PacketStream {
         })
     }
 
-    /// Waits for packets and passes them on; returns the number of events, at most so many and at least one.
-    /// Dropping the future loses nothing.
+    /// Waits for packets and passes them on; returns the number of events, at most so many and at least one. Stops
+    /// after a packet that `handle` says to stop at. Dropping the future loses nothing.
     ///
     /// # Errors
     /// If the runtime can no longer watch the ring.
     pub async fn next_batch(
         &mut self,
         max_events: usize,
-        mut handle: impl FnMut(CapturedPacket<'_>),
+        mut handle: impl FnMut(CapturedPacket<'_>) -> ControlFlow<()>,
     ) -> io::Result<usize> {
         loop {
             if let Some(pause_until) = self.pause_until {
@@ -67,10 +68,10 @@ impl PacketStream {
                 self.pause_until = None;
             }
             let drained = self.capture.drain_packets(max_events, &mut handle);
-            if drained > 0 {
-                // A full batch says that there may be more: the caller should come back at once.
-                self.pause_until = (drained < max_events).then(|| Instant::now() + PAUSE);
-                return Ok(drained);
+            if drained.events > 0 {
+                // Where the ring holds more, the caller should come back at once.
+                self.pause_until = drained.emptied.then(|| Instant::now() + PAUSE);
+                return Ok(drained.events);
             }
             if self.capture.has_open_packets() {
                 // A packet whose rest never comes must not wait for other traffic to be given up.

@@ -155,7 +155,51 @@ fn packets_of_an_interface_that_is_not_understood_are_counted_and_the_others_sho
     }
     let ran = run_on(&file, &["--json"]);
     assert_eq!((ran.code, messages(&ran)), (Some(3), vec!["hello".to_owned()]));
-    assert!(ran.stderr.contains("11 packets have the link type 249 (USB)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("11 of link type 249 (USB)"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
+    let ran = run_on(&file, &["-c", "1"]);
+    assert!(ran.stderr.contains("of link type 249 (USB)"), "the run ended before the file: {}", ran.stderr);
+}
+
+#[test]
+fn of_many_link_types_that_are_not_understood_only_the_first_are_named() {
+    let pcapng = PcapNg { big_endian: false };
+    let mut file = pcapng.section();
+    for number in 0..100 {
+        file.extend(pcapng.interface(1_000 + number, &[]));
+        file.extend(pcapng.packet(u32::from(number), 0, b"what"));
+    }
+    let ran = run_on(&file, &[]);
+    assert_eq!(ran.code, Some(3));
+    assert!(
+        ran.stderr.contains("100 packets are left out") && ran.stderr.contains("92 of other"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn obsolete_packet_blocks_are_counted_and_damage_in_what_is_no_packet_hides_none() {
+    let pcapng = PcapNg { big_endian: false };
+    let mut file = [pcapng.section(), pcapng.interface(101, &[])].concat();
+    file.extend(pcapng.block(2, &[0; 20]));
+    // A name resolution block whose record is longer than the block.
+    file.extend(pcapng.block(4, &[1, 0, 0xff, 0xff]));
+    for packet in conversation(&["hello"]) {
+        file.extend(pcapng.packet(0, 0, &packet));
+    }
+    let ran = run_on(&file, &["--json"]);
+    assert_eq!((ran.code, messages(&ran)), (Some(3), vec!["hello".to_owned()]));
+    assert!(ran.stderr.contains("1 in obsolete packet blocks"), "{}", ran.stderr);
+}
+
+#[test]
+fn no_reason_of_a_peer_imitates_what_the_observer_says() {
+    let mut conversation = Conversation::upgraded(7272);
+    let reason = b"\x03\xe8\", complete\\";
+    conversation.frame(From::Client, 8, reason);
+    let ran = run_on(&Pcap::default().file(&conversation.packets), &[]);
+    assert!(ran.stdout.contains(r#"1000 (normal) "\", complete\\", after"#), "{}", ran.stdout);
 }
 
 #[test]
@@ -176,6 +220,7 @@ fn a_capture_cut_in_the_middle_of_a_record_is_decoded_up_to_there() {
     let ran = run_on(&file, &["--json"]);
     assert_eq!((ran.code, messages(&ran)), (Some(3), vec!["hello".to_owned()]));
     assert!(ran.stderr.contains("standard input: it ends in the middle of a record"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
     assert_eq!(json(&ran).last().unwrap()["kind"], "summary");
 }
 

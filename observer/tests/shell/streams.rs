@@ -111,11 +111,119 @@ fn a_reader_that_does_not_read_does_not_hold_up_the_end() {
     assert!(child.try_wait().unwrap().is_none(), "the output must not fit");
     let asked = Instant::now();
     signal(&child, Signal::SIGINT);
-    assert_eq!(wait(&mut child), Some(0));
+    assert_eq!(wait(&mut child), Some(1));
     assert!(asked.elapsed() < Duration::from_secs(10));
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert!(stderr.contains("standard output took nothing any more"), "{stderr}");
+    assert!(stderr.contains("error: standard output took nothing any more"), "{stderr}");
+    assert!(!stderr.contains("nothing is missing"), "{stderr}");
+}
+
+#[test]
+fn a_duration_ends_a_run_whose_reader_does_not_read() {
+    let file = TemporaryFile::new("stuck-for.pcap", &long_capture());
+    let mut child = observer(&["read", file.path(), "--for", "300ms"]).spawn().unwrap();
+    assert_eq!(wait(&mut child), Some(1));
+}
+
+#[test]
+fn a_reader_that_reads_slowly_gets_whole_lines_and_the_summary() {
+    let file = TemporaryFile::new("slow.pcap", &long_capture());
+    let mut child = observer(&["read", file.path(), "--json"]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, Signal::SIGTERM);
+    let mut text = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    let started = Instant::now();
+    loop {
+        let length = stdout.read(&mut buffer).unwrap();
+        if length == 0 {
+            break;
+        }
+        text.extend_from_slice(&buffer[..length]);
+        // Longer altogether than a reader may take nothing.
+        let pause = if started.elapsed() < Duration::from_secs(3) { 100 } else { 0 };
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    assert_eq!(wait(&mut child), Some(0));
+    assert!(started.elapsed() > Duration::from_secs(2));
+    let text = String::from_utf8(text).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "summary");
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let names: Vec<_> = (0..3_000).map(|number| format!("/nonexistent/capture-{number}.pcap")).collect();
+    let arguments: Vec<_> = std::iter::once("read").chain(names.iter().map(String::as_str)).collect();
+    let mut child = observer(&arguments).spawn().unwrap();
+    assert_eq!(wait(&mut child), Some(1));
+}
+
+#[test]
+fn two_signals_at_once_are_one() {
+    for _ in 0..10 {
+        let mut child = start_reading(&["--json"]);
+        let mut stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        stdin.write_all(&Pcap::default().file(&Conversation::upgraded(7272).packets)).unwrap();
+        lines.next().unwrap().unwrap();
+        signal(&child, Signal::SIGTERM);
+        std::thread::sleep(Duration::from_millis(2));
+        // It may have ended already.
+        let _ = kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM);
+        assert_eq!(wait(&mut child), Some(0));
+        assert!(lines.last().unwrap().unwrap().contains(r#""kind":"summary""#));
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_opens_for_writing_can_be_given_up() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fifo-{}", std::process::id()));
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut child = observer(&["read", path.to_str().unwrap(), "--for", "200ms"]).spawn().unwrap();
+    let ended = wait(&mut child);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(ended, Some(0));
+}
+
+#[test]
+fn a_time_that_no_clock_reaches_is_no_end() {
+    let file =
+        TemporaryFile::new("for-ever.pcap", &Pcap::default().file(&Conversation::upgraded(7272).packets));
+    let mut child = observer(&["read", file.path(), "--for", "18446744073709551615"]).spawn().unwrap();
+    assert_eq!(wait(&mut child), Some(0));
+}
+
+/// What the observer writes to a terminal.
+fn on_a_terminal(file: &TemporaryFile, environment: &[(&str, &str)]) -> String {
+    let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+    let mut command = observer(&["read", file.path()]);
+    command.envs(environment.iter().copied()).stdout(slave).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // The terminal's other end must be ours alone, for its end to be seen.
+    drop(command);
+    let mut master = std::fs::File::from(master);
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    // A terminal whose other end is gone is an error, not an end.
+    while let Ok(length @ 1..) = master.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(wait(&mut child), Some(0));
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_terminal_gets_colour_unless_no_color_or_a_dumb_terminal_forbids() {
+    let file =
+        TemporaryFile::new("colour.pcap", &Pcap::default().file(&Conversation::upgraded(7272).packets));
+    assert!(on_a_terminal(&file, &[]).contains('\x1b'));
+    for forbids in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let text = on_a_terminal(&file, &[forbids]);
+        assert!(text.contains("101 Switching Protocols") && !text.contains('\x1b'), "{forbids:?}: {text:?}");
+    }
 }
 
 #[test]
@@ -124,7 +232,8 @@ fn a_second_signal_does_not_wait() {
     let mut child = observer(&["read", file.path()]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
     signal(&child, Signal::SIGINT);
-    std::thread::sleep(Duration::from_millis(200));
+    // Signals that come together are one.
+    std::thread::sleep(Duration::from_millis(600));
     signal(&child, Signal::SIGINT);
     assert_eq!(wait(&mut child), Some(130));
 }
