@@ -33,3 +33,6 @@ pub const NO_ACKS_OPTION: &str = "NO_ACKS";
 pub const INTERFACE_INDEX_OPTION: &str = "INTERFACE_INDEX";
 /// Option, `u8`: 1 where the kernel lets the programs ask for the network namespace's cookie.
 pub const NETNS_COOKIE_OPTION: &str = "NETNS_COOKIE";
+/// Option, `u64`: cookie of the only network namespace whose packets are captured; 0 for any. Means something only where
+/// [`NETNS_COOKIE_OPTION`] is 1.
+pub const ONLY_NETNS_OPTION: &str = "ONLY_NETNS";

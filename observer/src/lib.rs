@@ -6,8 +6,10 @@
 pub mod capture;
 pub mod cli;
 pub mod ending;
+pub mod interfaces;
 pub mod output;
 pub mod read;
 pub mod shell;
 pub mod silence;
+pub mod wall_clock;
 pub mod watch;

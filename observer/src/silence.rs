@@ -4,7 +4,8 @@
 //! Bounded: looks at each process once, and at `NAMESPACES_MAX` namespaces; names a few ports and processes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use crate::capture::Side;
 
 /// Namespaces looked at, besides the observer's own.
 const NAMESPACES_MAX: usize = 1_024;
+/// Namespaces named for one port.
+const NAMESPACES_NAMED: usize = 4;
 /// Ports named as alternatives.
 const PORTS_NAMED: usize = 8;
 
@@ -29,16 +32,15 @@ pub struct Watched<'a> {
     pub interface: Option<&'a str>,
     /// Whether sockets above the observer's cgroup are out of its sight.
     pub is_below_root_cgroup: bool,
-}
-
-/// The sentences for a run in which nothing was seen so far.
-pub fn explain(watched: &Watched<'_>) -> Vec<String> {
-    sentences(watched, &Sockets::gather(Path::new("/proc")))
+    /// Packets of these ports that an option left out.
+    pub packets_filtered: u64,
+    /// Packets of these ports that the capture lost.
+    pub packets_lost: u64,
 }
 
 /// TCP sockets of this machine.
 #[derive(Debug, Default)]
-struct Sockets {
+pub struct Sockets {
     own: Namespace,
     others: Vec<(Process, Namespace)>,
 }
@@ -59,7 +61,12 @@ struct Namespace {
 }
 
 impl Sockets {
-    fn gather(proc: &Path) -> Self {
+    /// Those that can be looked at. May take a while.
+    pub fn gather() -> Self {
+        Self::gather_in(Path::new("/proc"))
+    }
+
+    fn gather_in(proc: &Path) -> Self {
         let mut seen = BTreeSet::from_iter(namespace_inode(&proc.join("self")));
         let mut sockets = Self { own: Namespace::read(&proc.join("self")), others: Vec::new() };
         let Ok(entries) = fs::read_dir(proc) else { return sockets };
@@ -82,14 +89,16 @@ impl Namespace {
     fn read(process: &Path) -> Self {
         let mut namespace = Self::default();
         for table in ["net/tcp", "net/tcp6"] {
-            namespace.add(&fs::read_to_string(process.join(table)).unwrap_or_default());
+            if let Ok(table) = File::open(process.join(table)) {
+                namespace.add(BufReader::new(table));
+            }
         }
         namespace
     }
 
     /// Adds the lines of /proc/net/tcp: `sl local_address rem_address st …`, addresses as `HEX:PORT`.
-    fn add(&mut self, table: &str) {
-        for line in table.lines().skip(1) {
+    fn add(&mut self, table: impl BufRead) {
+        for line in table.lines().map_while(Result::ok).skip(1) {
             let mut fields = line.split_ascii_whitespace().skip(1);
             let (local, remote) = (port(fields.next()), port(fields.next()));
             match fields.next().and_then(|state| u8::from_str_radix(state, 16).ok()) {
@@ -120,8 +129,25 @@ fn namespace_inode(process: &Path) -> Option<u64> {
     fs::metadata(process.join("ns/net")).ok().map(|metadata| metadata.ino())
 }
 
-fn sentences(watched: &Watched<'_>, sockets: &Sockets) -> Vec<String> {
+/// The sentences for a run in which nothing was seen so far.
+pub fn explain(watched: &Watched<'_>, sockets: &Sockets) -> Vec<String> {
     let mut said = Vec::new();
+    // The kernel programs know better than any table of sockets.
+    if watched.packets_filtered > 0 {
+        let packets = watched.packets_filtered;
+        let option = match watched.interface {
+            Some(interface) => format!("since only the interface {interface} is watched (-i)"),
+            None => "as --no-acks asks".to_owned(),
+        };
+        said.push(format!("{packets} packets of the port came or went, and were left out, {option}"));
+    }
+    if watched.packets_lost > 0 {
+        let packets = watched.packets_lost;
+        said.push(format!("{packets} packets of the port came or went, and the capture lost all of them"));
+    }
+    if !said.is_empty() {
+        return said;
+    }
     let mut found = false;
     for &port in watched.ports {
         let (verb, nobody) = match watched.side {
@@ -134,9 +160,13 @@ fn sentences(watched: &Watched<'_>, sockets: &Sockets) -> Vec<String> {
             sockets.others.iter().filter(|(_, namespace)| namespace.has(watched.side, port)).collect();
         if sockets.own.has(watched.side, port) {
             found = true;
-            said.push(format!("a process {verb} port {port}, but not one packet of it came or went"));
+            said.push(if watched.is_below_root_cgroup {
+                format!("a process {verb} port {port}; it is seen only if it is in the observer's cgroup")
+            } else {
+                format!("a process {verb} port {port}, but not one packet of it came or went")
+            });
         }
-        for (process, _) in &others {
+        for (process, _) in others.iter().take(NAMESPACES_NAMED) {
             found = true;
             let Process { id, name } = process;
             let seen = if watched.is_below_root_cgroup {
@@ -148,6 +178,10 @@ fn sentences(watched: &Watched<'_>, sockets: &Sockets) -> Vec<String> {
                 "port {port}: a process in another network namespace, that of process {id} ({name}), {verb} it, \
                  perhaps in a container; {seen}"
             ));
+        }
+        if others.len() > NAMESPACES_NAMED {
+            let more = others.len() - NAMESPACES_NAMED;
+            said.push(format!("port {port}: and so does a process in {more} more network namespaces"));
         }
         if others.is_empty() && !sockets.own.has(watched.side, port) {
             said.push(nobody);
@@ -199,7 +233,14 @@ mod tests {
         nonsense\n";
 
     fn watched(ports: &[u16]) -> Watched<'_> {
-        Watched { ports, side: Side::Server, interface: None, is_below_root_cgroup: false }
+        Watched {
+            ports,
+            side: Side::Server,
+            interface: None,
+            is_below_root_cgroup: false,
+            packets_filtered: 0,
+            packets_lost: 0,
+        }
     }
 
     fn sockets(own: &[u16], others: &[&[u16]]) -> Sockets {
@@ -212,7 +253,7 @@ mod tests {
     #[test]
     fn the_kernels_tables_are_read_for_both_families() {
         let mut namespace = Namespace::default();
-        namespace.add(TABLE);
+        namespace.add(TABLE.as_bytes());
         assert_eq!(namespace.listening, BTreeSet::from([80, 7272]));
         assert_eq!(namespace.connected_to, BTreeMap::from([(22, 1)]));
         assert!(namespace.has(Side::Client, 22));
@@ -220,21 +261,21 @@ mod tests {
 
     #[test]
     fn nobody_listening_is_said_with_the_ports_that_are() {
-        let said = sentences(&watched(&[7272]), &sockets(&[22, 8080], &[&[443]])).join("\n");
+        let said = explain(&watched(&[7272]), &sockets(&[22, 8080], &[&[443]])).join("\n");
         assert_eq!(
             said,
             "nobody listens on port 7272 on this machine\nlistened on are 22, 443, 8080; --port chooses"
         );
         let many: Vec<u16> = (1..20).collect();
-        let said = sentences(&watched(&[7272]), &sockets(&many, &[])).join("\n");
+        let said = explain(&watched(&[7272]), &sockets(&many, &[])).join("\n");
         assert!(said.ends_with("1, 2, 3, 4, 5, 6, 7, 8, …; --port chooses"), "{said}");
     }
 
     #[test]
     fn a_listener_that_nobody_talks_to_is_told_from_one_in_another_namespace() {
-        let own = sentences(&watched(&[7272]), &sockets(&[7272], &[]));
+        let own = explain(&watched(&[7272]), &sockets(&[7272], &[]));
         assert_eq!(own, ["a process listens on port 7272, but not one packet of it came or went"]);
-        let other = sentences(&watched(&[7272]), &sockets(&[22], &[&[80], &[7272]])).join("\n");
+        let other = explain(&watched(&[7272]), &sockets(&[22], &[&[80], &[7272]])).join("\n");
         assert!(other.contains("another network namespace, that of process 42 (node)"), "{other}");
         assert!(!other.contains("nobody"), "{other}");
     }
@@ -242,16 +283,39 @@ mod tests {
     #[test]
     fn an_interface_and_a_cgroup_that_narrow_the_view_are_named() {
         let narrow = Watched { interface: Some("eth0"), is_below_root_cgroup: true, ..watched(&[7272]) };
-        let said = sentences(&narrow, &sockets(&[], &[&[7272]])).join("\n");
+        let said = explain(&narrow, &sockets(&[], &[&[7272]])).join("\n");
         for part in ["interface eth0", "below the root cgroup", "only if it is in the observer's cgroup"] {
             assert!(said.contains(part), "{said}");
         }
     }
 
     #[test]
+    fn packets_that_were_left_out_or_lost_are_the_explanation() {
+        let filtered = Watched { packets_filtered: 7, interface: Some("eth0"), ..watched(&[7272]) };
+        let said = explain(&filtered, &sockets(&[7272], &[]));
+        assert_eq!(
+            said,
+            [
+                "7 packets of the port came or went, and were left out, since only the interface eth0 is watched (-i)"
+            ]
+        );
+        let lost = Watched { packets_lost: 7, ..watched(&[7272]) };
+        let said = explain(&lost, &sockets(&[7272], &[]));
+        assert_eq!(said, ["7 packets of the port came or went, and the capture lost all of them"]);
+    }
+
+    #[test]
+    fn of_many_namespaces_only_a_few_are_named() {
+        let many: Vec<&[u16]> = vec![&[7272]; 100];
+        let said = explain(&watched(&[7272]), &sockets(&[], &many));
+        assert_eq!(said.len(), NAMESPACES_NAMED + 1);
+        assert!(said.last().unwrap().contains("96 more"), "{said:?}");
+    }
+
+    #[test]
     fn clients_are_looked_for_on_the_client_side() {
         let client = Watched { side: Side::Client, ..watched(&[7272]) };
-        let said = sentences(&client, &sockets(&[7272], &[]));
+        let said = explain(&client, &sockets(&[7272], &[]));
         assert_eq!(said, ["nobody on this machine is connected to port 7272"]);
     }
 
@@ -259,6 +323,6 @@ mod tests {
     fn a_listener_of_this_process_is_found_on_this_machine() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(Sockets::gather(Path::new("/proc")).own.listening.contains(&port));
+        assert!(Sockets::gather().own.listening.contains(&port));
     }
 }

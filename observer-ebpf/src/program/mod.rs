@@ -43,6 +43,8 @@ static NO_ACKS: Global<u8> = Global::new(0);
 static INTERFACE_INDEX: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static NETNS_COOKIE: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static ONLY_NETNS: Global<u64> = Global::new(0);
 
 #[used]
 #[unsafe(no_mangle)]
@@ -95,6 +97,12 @@ fn observe(context: &SkBuffContext, direction: u8) {
         counters.add(Counter::Filtered);
         return;
     }
+    let netns_cookie = if NETNS_COOKIE.load() != 0 { skb.netns_cookie() } else { 0 };
+    let only_netns_cookie = ONLY_NETNS.load();
+    if only_netns_cookie != 0 && netns_cookie != only_netns_cookie {
+        counters.add(Counter::Filtered);
+        return;
+    }
     let packet_length = skb.length();
     if NO_ACKS.load() != 0 && skb.is_pure_acknowledgement(packet_length) {
         counters.add(Counter::Filtered);
@@ -103,7 +111,6 @@ fn observe(context: &SkBuffContext, direction: u8) {
 
     let wanted = wanted_bytes(packet_length, SNAP_LENGTH_BYTES.load());
     let family = skb.family();
-    let netns_cookie = if NETNS_COOKIE.load() != 0 { skb.netns_cookie() } else { 0 };
     let header = EventHeader {
         abi_version: ABI_VERSION,
         direction,

@@ -35,7 +35,7 @@ impl Cgroup {
     /// Opens the given directory, or else the root of the cgroup v2 hierarchy, wherever it is mounted.
     ///
     /// # Errors
-    /// [`StartError::NoCgroup2`] if there is none, [`StartError::NotPermitted`] if only root may open one.
+    /// [`StartError::NoCgroup2`] if none can be had.
     pub fn open(path: Option<&Path>) -> Result<Self, StartError> {
         if let Some(path) = path {
             return Self::open_path(path).map_err(|error| StartError::NoCgroup2 {
@@ -59,12 +59,10 @@ impl Cgroup {
         }
         match Self::open_unmounted() {
             Ok(cgroup) => Ok(cgroup),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(StartError::NotPermitted {
-                step: "open a cgroup v2 hierarchy, of which none is mounted",
-                reason: error.to_string(),
-            }),
             Err(error) => {
-                refused.push(format!("none could be opened without a mount: {error}"));
+                refused.push(format!(
+                    "none could be opened without a mount, for which CAP_SYS_ADMIN is needed: {error}"
+                ));
                 Err(StartError::NoCgroup2 { detail: refused.join("; ") })
             }
         }

@@ -57,6 +57,16 @@ pub enum StartError {
         detail: String,
     },
 
+    /// Another program has the cgroup for itself.
+    #[error(
+        "the cgroup cannot be attached to ({reason}): another program sits there that lets no other beside it. \
+         `bpftool cgroup tree` names it; --cgroup chooses a cgroup below or beside it."
+    )]
+    CgroupIsTaken {
+        /// What the kernel said.
+        reason: String,
+    },
+
     /// The kernel has no BPF ring buffer.
     #[error(
         "this kernel ({release}) is too old for live capture: Linux 5.8 or newer is needed for BPF ring \
@@ -69,7 +79,7 @@ pub enum StartError {
 
     /// The kernel's verifier refused a program.
     #[error(
-        "the kernel ({release}) refused the program {program}: {source}. Please report this with the \
+        "the kernel ({release}) refused the program {program}: {reason}. Please report this with the \
          verifier's log, which follows.\n{verifier_log}"
     )]
     Refused {
@@ -78,12 +88,12 @@ pub enum StartError {
         /// Which program was refused.
         program: &'static str,
         /// What the system call returned.
-        source: io::Error,
+        reason: io::Error,
         /// The verifier's own words.
         verifier_log: String,
     },
 
-    /// Anything else, with the step that failed.
-    #[error("live capture cannot start: {0:#}")]
+    /// Anything else, with the step that failed as its source.
+    #[error("live capture cannot start")]
     Other(#[source] anyhow::Error),
 }

@@ -22,8 +22,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use observer_ebpf::{
     ABI_VERSION, COUNTERS_MAP, EGRESS_PROGRAM, EVENTS_MAP, EventHeader, HEADER_BYTES, INGRESS_PROGRAM,
-    INTERFACE_INDEX_OPTION, NETNS_COOKIE_OPTION, NO_ACKS_OPTION, PORTS_MAP, RING_BYTES_DEFAULT, SIDE_CLIENT,
-    SIDE_OPTION, SIDE_SERVER, SNAP_LENGTH_OPTION,
+    INTERFACE_INDEX_OPTION, NETNS_COOKIE_OPTION, NO_ACKS_OPTION, ONLY_NETNS_OPTION, PORTS_MAP,
+    RING_BYTES_DEFAULT, SIDE_CLIENT, SIDE_OPTION, SIDE_SERVER, SNAP_LENGTH_OPTION,
 };
 
 use super::cgroup::Cgroup;
@@ -66,6 +66,9 @@ pub struct Options {
     pub no_acks: bool,
     /// Capture on this interface only.
     pub interface_index: Option<u32>,
+    /// Capture in the network namespace of this cookie only, where the kernel tells them apart
+    /// ([`LiveCapture::has_netns_cookies`]); elsewhere in all.
+    pub netns_cookie: Option<u64>,
     /// Size of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
     /// Let the kernel programs tell on standard error what they do.
@@ -82,6 +85,7 @@ impl Default for Options {
             snap_length_bytes: 0,
             no_acks: false,
             interface_index: None,
+            netns_cookie: None,
             ring_bytes: RING_BYTES_DEFAULT,
             debug_log: false,
             cgroup: None,
@@ -337,6 +341,7 @@ impl Loaded {
         let no_acks = u8::from(options.no_acks);
         let interface_index = options.interface_index.unwrap_or(0);
         let netns_cookie = u8::from(with_netns_cookies);
+        let only_netns_cookie = options.netns_cookie.filter(|_| with_netns_cookies).unwrap_or(0);
         let (log_level, log_bytes) = if options.debug_log {
             (DEBUG_LOG_DEBUG, DEBUG_LOG_BYTES_WHEN_ON)
         } else {
@@ -349,6 +354,7 @@ impl Loaded {
             .override_global(NO_ACKS_OPTION, &no_acks, true)
             .override_global(INTERFACE_INDEX_OPTION, &interface_index, true)
             .override_global(NETNS_COOKIE_OPTION, &netns_cookie, true)
+            .override_global(ONLY_NETNS_OPTION, &only_netns_cookie, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries(EVENTS_MAP, options.ring_bytes)
             .map_max_entries(COUNTERS_MAP, CounterMap::elements(possible_cpus))
@@ -407,8 +413,9 @@ fn attach(
     // Links share a cgroup with other programs by themselves; asking for it is an error.
     match program(programs, name)?.attach(cgroup, attach_type, CgroupAttachMode::Single) {
         Ok(_) => Ok(()),
+        // The capabilities are there, as was checked before.
         Err(ProgramError::SyscallError(error)) if is_refusal(&error.io_error) => {
-            Err(StartError::NotPermitted { step: "attach to the cgroup", reason: error.to_string() })
+            Err(StartError::CgroupIsTaken { reason: error.io_error.to_string() })
         }
         Err(error) => Err(StartError::Other(
             anyhow!(error)
@@ -427,10 +434,14 @@ fn not_loaded(error: EbpfError, kernel: &Kernel) -> StartError {
                     "the kernel has no memory for the ring buffer ({io_error}): choose a smaller one"
                 ))
             } else {
-                StartError::Other(
-                    anyhow!(io_error)
-                        .context(format!("the kernel ({}) cannot create the BPF map {name}", kernel.release)),
-                )
+                let hint = match io_error.raw_os_error() {
+                    Some(libc::EMFILE | libc::ENFILE) => "; allow more open files (`ulimit -n`)",
+                    _ => "",
+                };
+                StartError::Other(anyhow!(io_error).context(format!(
+                    "the kernel ({}) cannot create the BPF map {name}{hint}",
+                    kernel.release
+                )))
             }
         }
         error => StartError::Other(anyhow!(error).context("the kernel object cannot be loaded")),
@@ -445,7 +456,7 @@ fn not_verified(error: ProgramError, program: &'static str, kernel: &Kernel) -> 
         ProgramError::LoadError { io_error, verifier_log } => StartError::Refused {
             release: kernel.release.clone(),
             program,
-            source: io_error,
+            reason: io_error,
             verifier_log: verifier_log.to_string(),
         },
         error => StartError::Other(anyhow!(error).context(format!("{program} cannot be loaded"))),

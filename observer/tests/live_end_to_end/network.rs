@@ -117,3 +117,46 @@ fn a_message_of_a_mebibyte_is_shown_whole_in_both_directions() {
     }
     seen.assert_nothing_is_missing();
 }
+
+#[test]
+fn an_interface_is_that_of_the_observers_own_network_namespace() {
+    const PORT: u16 = 7275;
+    let mut observer = watch(PORT, &["-i", "lo"]);
+    let talk = |text: &'static str| {
+        move || {
+            let server = Server::at(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
+            let mut client = Client::connect(server.address, "/echo");
+            client.echo(text);
+            client.leave();
+        }
+    };
+    in_new_network_namespace(talk("there")).join().unwrap();
+    talk("here")();
+    let tells_namespaces_apart = !observer.has_said("does not tell network namespaces apart");
+    let seen = seen_by(observer);
+    let texts: Vec<_> = seen.of_kind("message").map(|it| it["payload"].as_str().unwrap()).collect();
+    if tells_namespaces_apart {
+        assert_eq!(texts, ["here", "here"]);
+        assert!(seen.summary()["capture"]["filtered"].as_u64().unwrap() > 0);
+    } else {
+        assert_eq!(texts, ["there", "there", "here", "here"]);
+    }
+}
+
+#[test]
+fn when_the_named_interface_sees_nothing_the_user_is_told_what_passed_elsewhere() {
+    let server = Server::on(Ipv4Addr::LOCALHOST);
+    let address = server.address;
+    let world = in_new_network_namespace(move || {
+        run("ip", &["link", "add", "quiet0", "type", "veth", "peer", "name", "quiet1"]);
+        let server = Server::at(address);
+        let mut observer = watch(server.port(), &["-i", "quiet0"]);
+        let mut client = Client::connect(server.address, "/echo");
+        client.echo("over lo");
+        observer
+            .wait_for("packets of the port came or went, and were left out, since only the interface quiet0");
+        client.leave();
+        seen_by(observer).summary()["packets"].clone()
+    });
+    assert_eq!(world.join().unwrap(), 0);
+}

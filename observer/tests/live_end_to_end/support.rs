@@ -110,6 +110,12 @@ impl Program {
         }
     }
 
+    /// Whether it has said so on standard error by now.
+    pub fn has_said(&mut self, words: &str) -> bool {
+        self.said.extend(self.errors.try_iter());
+        self.said.iter().any(|line| line.contains(words))
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
