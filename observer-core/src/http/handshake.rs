@@ -1,7 +1,8 @@
 //! What an upgrade request asks for, and what its answer settles (RFC 6455 §4).
 //!
 //! Owns the rules of the opening handshake. Must not know how heads are read or what becomes of the connection.
-//! Bounded: works on one head at a time, and an [`Offer`] keeps less than the head it comes from.
+//! Bounded: works on one head at a time, in time that grows with its length, and an [`Offer`] keeps less than the
+//! head it comes from.
 
 use std::borrow::Cow;
 
@@ -26,6 +27,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
+
+/// Extensions looked at in an offer and in an answer. More of them are shown, and called unknown.
+const MAXIMUM_EXTENSIONS: usize = 32;
 
 /// Something that is out of order in a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,11 +219,19 @@ fn find_in_answer(
 }
 
 fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>) -> Extensions {
+    let offered = offer.map(OfferedExtensions::of);
     let mut result = Extensions::default();
-    for element in chosen {
+    if let Some(further) = chosen.len().checked_sub(MAXIMUM_EXTENSIONS).filter(|further| *further > 0) {
+        findings.push(Finding {
+            code: AnomalyCode::HandshakeExtensionInvalid,
+            detail: format!("{} extensions were chosen, the last {further} are not looked at", chosen.len())
+                .into(),
+        });
+        result.unknown = true;
+    }
+    for element in chosen.iter().take(MAXIMUM_EXTENSIONS) {
         let (name, parameters) = extensions::parse_element(element);
-        let offered = |offer: &&Offer| offered_parameters(offer, name).next().is_some();
-        if offer.is_some() && !offer.as_ref().is_some_and(offered) {
+        if offered.as_ref().is_some_and(|offered| !offered.may_contain(name)) {
             findings.push(Finding {
                 code: AnomalyCode::HandshakeExtensionNotOffered,
                 detail: format!("{name} was chosen").into(),
@@ -229,10 +241,7 @@ fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>
             result.unknown = true;
             continue;
         }
-        let client_window_offered = offer.is_none_or(|offer| {
-            offered_parameters(offer, name)
-                .any(|mut parameters| parameters.any(|(name, _)| name == "client_max_window_bits"))
-        });
+        let client_window_offered = offered.as_ref().is_none_or(OfferedExtensions::may_bound_client_window);
         let (parameters, defect) = extensions::parse_deflate_answer(parameters, client_window_offered);
         let repeated = result.compression != Compression::Off;
         let defect = if repeated { Some(format!("{name} was chosen twice")) } else { defect };
@@ -246,14 +255,31 @@ fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>
     result
 }
 
-/// The parameters of each offer of an extension.
-fn offered_parameters<'a>(
-    offer: &'a Offer,
-    name: &'a str,
-) -> impl Iterator<Item = impl Iterator<Item = (&'a str, Option<&'a str>)>> {
-    extensions::split_list(&offer.extensions)
-        .map(extensions::parse_element)
-        .filter_map(move |(offered, parameters)| (offered == name).then_some(parameters))
+/// What the first [`MAXIMUM_EXTENSIONS`] offers of a request say; of further ones nothing is known.
+struct OfferedExtensions<'a> {
+    /// Names, and whether the server may bound the client's window.
+    first: Vec<(&'a str, bool)>,
+    has_more: bool,
+}
+
+impl<'a> OfferedExtensions<'a> {
+    fn of(offer: &'a Offer) -> Self {
+        let mut elements = extensions::split_list(&offer.extensions);
+        let first = elements.by_ref().take(MAXIMUM_EXTENSIONS).map(|element| {
+            let (name, mut parameters) = extensions::parse_element(element);
+            (name, parameters.any(|(parameter, _)| parameter == "client_max_window_bits"))
+        });
+        let first = first.collect();
+        Self { first, has_more: elements.next().is_some() }
+    }
+
+    fn may_contain(&self, name: &str) -> bool {
+        self.has_more || self.first.iter().any(|(offered, _)| *offered == name)
+    }
+
+    fn may_bound_client_window(&self) -> bool {
+        self.has_more || self.first.iter().any(|(name, bounds)| *name == PERMESSAGE_DEFLATE && *bounds)
+    }
 }
 
 /// What a server must answer to a key: base64 of the SHA-1 of the key and a fixed suffix (RFC 6455 §4.2.2).
@@ -284,8 +310,12 @@ fn texts<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str
 /// The fields of a name as one list (RFC 9110 §5.3).
 fn join<'a>(headers: &[Header<'a>], name: &str) -> Option<Cow<'a, str>> {
     let mut texts = texts(headers, name).map(str::trim);
-    let first = texts.next()?;
-    let joined = texts.fold(Cow::Borrowed(first), |joined, text| Cow::Owned(format!("{joined}, {text}")));
+    let mut joined = Cow::Borrowed(texts.next()?);
+    for text in texts {
+        let joined = joined.to_mut();
+        joined.push_str(", ");
+        joined.push_str(text);
+    }
     Some(joined)
 }
 
@@ -464,6 +494,33 @@ mod tests {
             assert!(negotiated.compression.is_possible());
             assert_eq!(findings, [AnomalyCode::HandshakeExtensionInvalid]);
         }
+    }
+
+    #[test]
+    fn more_extensions_than_anybody_chooses_are_told_once_and_called_unknown() {
+        // Comparing each choice with each offer would take minutes.
+        let many = format!("Sec-WebSocket-Extensions: {}", "a,".repeat(100_000));
+        let (accepted, negotiated, findings) = answer(&with(REQUEST, &many), &with(ANSWER, &many));
+        assert!(accepted);
+        assert_eq!(negotiated, Extensions { compression: Compression::Off, unknown: true });
+        assert_eq!(findings, [AnomalyCode::HandshakeExtensionInvalid]);
+    }
+
+    #[test]
+    fn a_choice_that_may_be_among_offers_not_looked_at_is_not_blamed() {
+        let many =
+            format!("Sec-WebSocket-Extensions: {} permessage-deflate", "a,".repeat(MAXIMUM_EXTENSIONS));
+        let field = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10";
+        let (_, negotiated, findings) = answer(&with(REQUEST, &many), &with(ANSWER, field));
+        assert!(negotiated.compression.is_possible());
+        assert_eq!(findings, []);
+    }
+
+    #[test]
+    fn as_many_extensions_as_are_looked_at_are_all_compared() {
+        let field = format!("Sec-WebSocket-Extensions: {}", "a,".repeat(MAXIMUM_EXTENSIONS));
+        let (_, _, findings) = answer(&with(REQUEST, &field), &with(ANSWER, &field.replace("a,", "b,")));
+        assert_eq!(findings, [AnomalyCode::HandshakeExtensionNotOffered; MAXIMUM_EXTENSIONS]);
     }
 
     #[test]
