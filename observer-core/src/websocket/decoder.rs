@@ -35,6 +35,9 @@ use crate::websocket::frame::{
 use crate::websocket::mask;
 use crate::websocket::resync::{self, Expectation, Order, SUPPORTING_TEXT_BYTES, Trust};
 
+/// Bytes of the longest character in UTF-8 (RFC 3629 §3).
+const LONGEST_CHARACTER: usize = 4;
+
 /// What comes out of a decoder. It borrows from the decoder and from the bytes given to it, for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
@@ -191,6 +194,16 @@ impl Decoder {
         !matches!(self.place, Place::Lost)
     }
 
+    /// Whether the place is known from the first byte on, or proved by what came since.
+    pub const fn is_proved(&self) -> bool {
+        self.trust.is_proved()
+    }
+
+    /// Whether anything but looks speaks for the place: a whole frame, or text for longer than by chance.
+    pub fn is_supported(&self) -> bool {
+        self.trust.has_frames() || self.is_text_supported()
+    }
+
     /// Bytes that were given and belong to no frame that was emitted, since the place was lost. A hole inside a
     /// frame that was dropped counts with it.
     pub const fn skipped_bytes(&self) -> u64 {
@@ -256,7 +269,7 @@ impl Decoder {
                     self.finish_frame(time_first, &header, output);
                     self.trust.handle_segment(true);
                 } else {
-                    if self.is_worth_showing() {
+                    if self.is_supported() {
                         self.skip_payload(&header, remaining, output);
                         self.finish_frame(time_first, &header, output);
                     }
@@ -301,7 +314,7 @@ impl Decoder {
                         format_args!("{position} of {} bytes of its payload came", header.payload_length),
                     );
                 }
-                if self.is_worth_showing() {
+                if self.is_supported() {
                     let remaining = header.payload_length.saturating_sub(position);
                     self.skip_payload(&header, remaining, output);
                     self.finish_frame(time_first, &header, output);
@@ -442,7 +455,7 @@ impl Decoder {
 
     /// The place is lost from here on: tells what is in progress, if anything supports it.
     fn lose_place(&mut self, output: &mut Output<'_>) {
-        if self.is_worth_showing()
+        if self.is_supported()
             && let Some(mut message) = self.message.take()
         {
             let limit = message.payload.skip_rest(&output.shared.held);
@@ -452,20 +465,16 @@ impl Decoder {
         self.forget(output);
     }
 
-    fn is_worth_showing(&self) -> bool {
-        self.trust.has_frames() || self.is_text_supported()
-    }
-
-    /// Whether the message in progress is text for longer than by chance.
+    /// Whether the message in progress is text for longer than by chance. Each further piece of it was looked at
+    /// when it came (see [`Self::is_text_going_on`]), so that its beginning is enough.
     fn is_text_supported(&self) -> bool {
         self.message.as_ref().is_some_and(|message| {
+            let start = message.payload.known_start();
+            let start = start.get(..SUPPORTING_TEXT_BYTES + LONGEST_CHARACTER - 1).unwrap_or(start);
             message.opcode == Opcode::Text
                 && message.undecoded.is_none()
-                && message.payload.known_start().len() >= SUPPORTING_TEXT_BYTES
-                && match str::from_utf8(message.payload.known_start()) {
-                    Ok(_) => true,
-                    Err(error) => error.error_len().is_none(),
-                }
+                && start.len() >= SUPPORTING_TEXT_BYTES
+                && str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true)
         })
     }
 

@@ -964,6 +964,21 @@ fn found_text_that_turns_out_not_to_be_utf_8_was_no_text() {
 }
 
 #[test]
+fn a_long_found_text_is_looked_at_once() {
+    let payload = "猪".repeat(1_400_000);
+    let frame = text(&payload).build();
+    let mut run = Run::of(Decoder::resynchronising(ServerToClient));
+    // Looking at all of it again for each of the 260,000 segments would take hours.
+    frame.chunks(16).for_each(|piece| {
+        run.data(piece);
+    });
+    assert_eq!(
+        run.messages(),
+        [KeptMessage { wire_length: frame.len() as u64, ..whole_text(&payload).resynchronised() }]
+    );
+}
+
+#[test]
 fn a_gap_that_ends_exactly_with_a_found_frame_supports_it() {
     let mut run = Run::of(Decoder::resynchronising(ServerToClient));
     run.data([0x82, 100, b'x', b'x']).gap(98);
