@@ -18,6 +18,7 @@ use observer_core::record::{
     SCHEMA, Summary,
 };
 use observer_core::time::WallTime;
+use observer_core::websocket::frame::Opcode;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::clock::Rfc3339;
@@ -162,7 +163,7 @@ fn write_frame<M: SerializeMap>(map: &mut M, frame: &Frame<'_>) -> Result<(), M:
         map.serialize_entry("close_code", &code)?;
         map.serialize_entry("close_reason", reason)?;
     }
-    if header.opcode.is_control() {
+    if !matches!(header.opcode, Opcode::Continuation | Opcode::Text | Opcode::Binary) {
         write_payload(map, &frame.payload)?;
     }
     map.serialize_entry("resynchronised", &frame.resynchronised)

@@ -347,6 +347,20 @@ fn nothing_that_a_peer_sends_reaches_the_terminal_as_a_control() {
 }
 
 #[test]
+fn a_frame_with_a_reserved_opcode_shows_its_payload() {
+    let mut conversation = Conversation::upgraded(7272);
+    for opcode in [3, 11] {
+        conversation.frame(From::Server, opcode, b"what");
+    }
+    let ran = run_on(&Pcap::default().file(&conversation.packets), &["--json", "--frames"]);
+    let frames: Vec<_> = json(&ran).into_iter().filter(|record| record["kind"] == "frame").collect();
+    assert_eq!(frames.len(), 2);
+    for frame in frames {
+        assert_eq!((&frame["opcode"], &frame["payload_base64"]), (&"reserved".into(), &"d2hhdA==".into()));
+    }
+}
+
+#[test]
 fn colour_is_used_only_when_asked_for_and_json_has_none() {
     let file = Pcap::default().file(&conversation(&["hello\n"]));
     assert!(!run_on(&file, &[]).stdout.contains('\x1b'));
