@@ -224,8 +224,8 @@ pub struct Payload<'a> {
     pub known: &'a [u8],
     /// What is missing, in order, in offsets of the whole payload.
     pub missing: &'a [Missing],
-    /// `known` as text, where the payload is text and all known bytes are valid UTF-8 (a character that a hole
-    /// cuts makes it invalid).
+    /// `known` as text, where the payload is text, or may be, since its start was not seen, and all known bytes are
+    /// valid UTF-8 (a character that a hole cuts makes it invalid).
     pub text: Option<&'a str>,
     /// Why the bytes are not the application's, where they are not shown: e.g. `permessage-deflate`.
     pub undecoded: Option<&'static str>,

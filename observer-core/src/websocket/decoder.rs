@@ -832,15 +832,16 @@ impl Decoder {
     fn emit_unfinished(&mut self, mut message: Unfinished, output: &mut Output<'_>) {
         let assembly = &mut message.payload;
         let mut text = None;
-        if message.opcode == Opcode::Text && message.undecoded.is_none() {
+        // What goes on with a message whose start was not seen may be text.
+        if message.opcode != Opcode::Binary && message.undecoded.is_none() {
             assembly.trim_to_character();
             match assembly.check_text() {
                 TextCheck::Valid => text = str::from_utf8(assembly.known()).ok(),
-                TextCheck::Cut => {}
-                TextCheck::Invalid => output.anomaly(
+                TextCheck::Invalid if message.opcode == Opcode::Text => output.anomaly(
                     AnomalyCode::InvalidUtf8,
                     format_args!("among the {} known bytes of the message", assembly.known().len()),
                 ),
+                TextCheck::Cut | TextCheck::Invalid => {}
             }
         }
         let payload = Payload { text, undecoded: message.undecoded, ..assembly.payload() };

@@ -858,8 +858,18 @@ fn a_continuation_that_begins_what_is_found_has_an_unknown_start() {
     let message = run.message();
     assert_eq!((message.opcode, message.length), (Opcode::Continuation, None));
     assert_eq!(message.missing, [missing(0, None)]);
-    assert_eq!((message.known.as_slice(), message.text), (&b"midend"[..], None));
+    assert_eq!(message.known, b"midend");
     assert_eq!(run.anomalies(), []);
+}
+
+#[test]
+fn a_message_without_its_start_is_shown_as_text_where_it_is_some() {
+    for (payload, text) in [(&b"a\xe7\x8c\xaa"[..], Some("a猪")), (b"\xaab", None), (b"\xffb", None)] {
+        let mut run = Run::of(Decoder::resynchronising(ServerToClient));
+        run.data(FrameBuilder::new(Opcode::Continuation, payload).build());
+        assert_eq!((run.message().text.as_deref(), run.message().known.as_slice()), (text, payload));
+        assert_eq!(run.anomalies(), []);
+    }
 }
 
 #[test]
