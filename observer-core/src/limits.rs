@@ -15,10 +15,18 @@ pub struct Limits {
     pub reassembly_runs: usize,
     /// The same bytes for all connections together. Shed: as above, for the direction that asks for more.
     pub reassembly_total_bytes: usize,
-    /// An HTTP request or response head. Shed: the connection is reported as `head-too-long` and not decoded.
+    /// An HTTP request or response head. Shed: the direction is reported as `head-too-long`, and what follows is
+    /// decoded by its looks, if it looks like anything.
     pub head_bytes: usize,
-    /// What a client may send behind its upgrade request before the answer was seen. Shed: becomes a gap.
+    /// What a client may send behind its upgrade request before the answer was seen, and what it takes to keep it.
+    /// Shed: the answer is not waited for any longer, and what the client sends is decoded by its looks.
     pub early_bytes: usize,
+    /// Requests of one connection that wait for their answers. Shed: nothing is known of what the answers to
+    /// further ones answer.
+    pub pending_requests: usize,
+    /// Heads in pieces, requests that wait for their answers, and what clients send ahead of these, of all
+    /// connections together. Shed: as above, each in its way.
+    pub head_total_bytes: usize,
     /// Payload kept of one message. Shed: what lies beyond is not kept, and named in `missing`.
     pub message_bytes: usize,
     /// Payload kept of unfinished messages of all connections together. Shed: as above.
@@ -42,6 +50,8 @@ impl Default for Limits {
             reassembly_total_bytes: 256 << 20,
             head_bytes: 64 << 10,
             early_bytes: 64 << 10,
+            pending_requests: 32,
+            head_total_bytes: 64 << 20,
             message_bytes: 16 << 20,
             message_total_bytes: 256 << 20,
             message_holes: 64,
@@ -65,6 +75,10 @@ pub enum Limit {
     Head,
     /// [`Limits::early_bytes`].
     Early,
+    /// [`Limits::pending_requests`].
+    PendingRequests,
+    /// [`Limits::head_total_bytes`].
+    HeadTotal,
     /// [`Limits::message_bytes`].
     Message,
     /// [`Limits::message_total_bytes`].
@@ -79,12 +93,14 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::Reassembly,
         Self::ReassemblyTotal,
         Self::Head,
         Self::Early,
+        Self::PendingRequests,
+        Self::HeadTotal,
         Self::Message,
         Self::MessageTotal,
         Self::MessageHoles,
@@ -100,6 +116,8 @@ impl Limit {
             Self::ReassemblyTotal => "reassembly_total",
             Self::Head => "head",
             Self::Early => "early",
+            Self::PendingRequests => "pending_requests",
+            Self::HeadTotal => "head_total",
             Self::Message => "message",
             Self::MessageTotal => "message_total",
             Self::MessageHoles => "message_holes",

@@ -44,7 +44,7 @@ pub struct Record<'a> {
 pub enum Kind<'a> {
     /// A TCP connection, from its first packet that was seen.
     ConnectionOpened(ConnectionOpened),
-    /// The upgrade request or its answer.
+    /// The upgrade request or its answer, or another head before them.
     Handshake(Handshake<'a>),
     /// One WebSocket frame, whole.
     Frame(Frame<'a>),
@@ -348,7 +348,7 @@ pub struct ConnectionClosed<'a> {
     pub how: How,
     /// The code of the first close frame.
     pub code: Option<u16>,
-    /// The reason of the first close frame.
+    /// The reason of the first close frame, as far as a right one may be long.
     pub reason: &'a str,
     /// From the last payload byte or, where there was none, from the opening to the first sign of the end.
     pub idle: core::time::Duration,
@@ -359,7 +359,7 @@ pub struct ConnectionClosed<'a> {
 }
 
 impl ConnectionClosed<'_> {
-    /// Whether every byte of both directions was seen, from the first to the last.
+    /// Whether every byte of both directions was seen, from the first to the last, and none was skipped.
     pub fn is_complete(&self) -> bool {
         self.account.iter().all(Account::is_complete)
     }
@@ -374,7 +374,8 @@ pub struct Account {
     pub bytes_missing: u64,
     /// Gaps they lie in.
     pub gaps: u64,
-    /// Of the bytes seen: those that were not decoded, since the place of the next frame was lost in a gap.
+    /// Of the bytes seen: those that belong to no head, body or frame that was understood: another protocol, or the
+    /// place was lost. A hole within a frame that was dropped counts with them.
     pub bytes_skipped: u64,
     /// Payload bytes seen more than once.
     pub bytes_retransmitted: u64,
@@ -391,9 +392,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether every byte was seen, from the first to the last.
+    /// Whether every byte was seen, from the first to the last, and none was skipped.
     pub const fn is_complete(&self) -> bool {
-        self.start_seen && self.end_seen && self.bytes_missing == 0
+        self.start_seen && self.end_seen && self.bytes_missing == 0 && self.bytes_skipped == 0
     }
 
     /// Adds what another account counts; whether starts and ends were seen is nobody's sum.
@@ -420,7 +421,7 @@ pub struct Summary {
     pub connections: u64,
     /// Of these: how many were open at the end.
     pub connections_open: u64,
-    /// Of these: how many are known to lack bytes.
+    /// Of these: how many are not [complete](ConnectionClosed::is_complete).
     pub connections_incomplete: u64,
     /// TCP connections that were followed and not reported, since no WebSocket upgrade was seen on them.
     pub connections_other: u64,

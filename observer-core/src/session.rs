@@ -1,32 +1,53 @@
 //! The conversation on one connection: HTTP heads first, then WebSocket frames.
 //!
 //! Owns which of the two each direction is in, and what the handshake settled for both. Must not know TCP, nor other
-//! connections. Bounded by [`Limits::head_bytes`](crate::Limits::head_bytes) and
-//! [`Limits::early_bytes`](crate::Limits::early_bytes), and by what a decoder bounds.
+//! connections. Bounded by [`Limits::head_bytes`], [`Limits::early_bytes`], [`Limits::pending_requests`] and, for all
+//! connections together, [`Limits::head_total_bytes`], and by what a decoder bounds.
+//!
+//! # What is not decoded
+//!
+//! Bodies are stepped over. Where something is lost or cannot be told, each segment is taken for what it looks like,
+//! a head or frames, and for nothing else; what looks like neither is counted as skipped. Only another protocol where
+//! a head is due, or a head that cannot be read, ends the decoding of a connection.
+
+mod early;
+mod ending;
+mod pending;
+
+use std::borrow::Cow;
 
 use crate::anomaly::AnomalyCode;
-use crate::chat;
+use crate::http::head::HeadError;
 use crate::http::{
-    Foreign, HeadKind, HeadProgress, HeadReader, Offer, evaluate_answer, evaluate_request, parse_request,
-    parse_response,
+    Asked, Body, BodyProgress, Foreign, HeadKind, HeadProgress, HeadReader, evaluate_answer,
+    evaluate_request, parse_request, parse_response,
 };
 use crate::limits::{Limit, Limits};
-use crate::record::{Direction, Handshake, Header, Kind, Message, Peer};
+use crate::record::{Direction, Handshake, Kind};
 use crate::reporter::Reporter;
 use crate::tcp::reassembler::Chunk;
 use crate::time::Time;
-use crate::websocket::decoder::{self, Decoder, Item, StreamEnd};
-use crate::websocket::{Extensions, frame::Opcode};
+use crate::websocket::Extensions;
+use crate::websocket::decoder::{self, Decoder, StreamEnd};
+
+use early::{Content, Early, Room};
+use ending::{Ending, FirstClose};
+use pending::{Pending, Request};
+
+const NOT_DECODED: &str = "the connection is not decoded";
+const BY_LOOKS: &str = "what follows is decoded by its looks";
 
 /// What the sessions of all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     decoding: decoder::Shared,
+    /// What all sessions but the one at work hold of heads, of requests, and of what clients send ahead of answers.
+    held_bytes: usize,
 }
 
 impl Shared {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { decoding: decoder::Shared::new(limits) }
+        Self { decoding: decoder::Shared::new(limits), held_bytes: 0 }
     }
 }
 
@@ -41,22 +62,29 @@ pub(crate) fn looks_like_request(data: &[u8]) -> bool {
             .is_some_and(|line| line.windows(6).any(|it| it == b"HTTP/1"))
 }
 
+fn looks_like_head(direction: Direction, data: &[u8]) -> bool {
+    match direction {
+        Direction::ClientToServer => looks_like_request(data),
+        Direction::ServerToClient => data.starts_with(b"HTTP/1."),
+    }
+}
+
 /// State of one conversation.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Half,
     server: Half,
-    /// The upgrade request that waits for its answer.
-    offer: Option<Box<Offer>>,
-    /// Requests before it that wait for theirs.
-    plain_requests: u32,
+    pending: Pending,
+    /// Something of the heads was not seen or not understood: answers cannot be told to belong to their requests by
+    /// their order, the place may be wrong, and no blame follows from it.
+    by_looks: bool,
     ending: Ending,
 }
 
 /// Where one direction is.
 #[derive(Debug)]
 enum Half {
-    /// Nothing was seen, not even its beginning: the first bytes decide.
+    /// At the beginning of a head or of a frame: the next bytes decide.
     Unknown,
     /// In a head, or in the body behind one.
     Head(Box<Heading>),
@@ -64,7 +92,9 @@ enum Half {
     Early(Box<Early>),
     /// In WebSocket frames.
     Frames(Decoder),
-    /// In something that is not decoded.
+    /// Nobody knows: each segment may begin a head or a frame.
+    Seeking(Decoder),
+    /// In something that is not decoded, or at its end.
     Ignored,
 }
 
@@ -72,61 +102,56 @@ enum Half {
 struct Heading {
     reader: HeadReader,
     time_first: Option<Time>,
-    body_left: u64,
+    /// What is left of the body before the head.
+    body: Body,
 }
 
-/// What a client sent ahead of the answer.
-#[derive(Debug, Default)]
-struct Early {
-    pieces: Vec<EarlyPiece>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum EarlyPiece {
-    Data(Time, Vec<u8>),
-    Gap(Time, u64),
-}
-
-/// What close frames have told.
-#[derive(Debug, Default)]
-struct Ending {
-    first: Option<Box<FirstClose>>,
-    seen: [bool; 2],
-    last_payload: Option<Time>,
-}
-
-/// The first close frame of a conversation.
-#[derive(Debug)]
-pub(crate) struct FirstClose {
-    pub(crate) by: Peer,
-    pub(crate) time: Time,
-    pub(crate) code: Option<u16>,
-    pub(crate) reason: Box<str>,
-}
-
-impl Half {
-    fn heading(kind: HeadKind) -> Self {
-        Self::Head(Box::new(Heading { reader: HeadReader::new(kind), time_first: None, body_left: 0 }))
+impl Heading {
+    /// Whether a body that would last until the stream's end may have ended: who waits for a further answer on the
+    /// connection has seen that.
+    fn may_be_behind_body(&self, answer_is_due: bool) -> bool {
+        answer_is_due && self.body == Body::UntilClose
     }
 }
 
-const fn head_kind(direction: Direction) -> HeadKind {
-    match direction {
-        Direction::ClientToServer => HeadKind::Request,
-        Direction::ServerToClient => HeadKind::Response,
+/// What follows a head.
+enum Next {
+    /// Another head, behind a body. `refused` is what waited for an upgrade that will not come.
+    Head { body: Body, refused: Option<Box<Early>> },
+    /// Something else.
+    Half(Half),
+    /// Nobody knows.
+    Lost,
+}
+
+impl Half {
+    fn heading(direction: Direction) -> Self {
+        let kind = match direction {
+            Direction::ClientToServer => HeadKind::Request,
+            Direction::ServerToClient => HeadKind::Response,
+        };
+        Self::Head(Box::new(Heading { reader: HeadReader::new(kind), time_first: None, body: Body::NONE }))
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Head(heading) => heading.reader.held_bytes(),
+            Self::Early(early) => early.held_bytes(),
+            // A decoder's are counted where decoders are.
+            Self::Unknown | Self::Frames(_) | Self::Seeking(_) | Self::Ignored => 0,
+        }
     }
 }
 
 impl Session {
     /// A conversation whose first bytes are the next ones, or one that was under way.
     pub(crate) fn new(from_start: bool) -> Self {
-        let half = |direction| if from_start { Half::heading(head_kind(direction)) } else { Half::Unknown };
+        let half = |direction| if from_start { Half::heading(direction) } else { Half::Unknown };
         Self {
             client: half(Direction::ClientToServer),
             server: half(Direction::ServerToClient),
-            offer: None,
-            plain_requests: 0,
+            pending: Pending::default(),
+            by_looks: !from_start,
             ending: Ending::default(),
         }
     }
@@ -154,11 +179,11 @@ impl Session {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
-        match chunk {
-            Chunk::Data(data) => self.handle_data(direction, data, shared, reporter),
-            Chunk::Gap { length, .. } => self.handle_gap(direction, length, shared, reporter),
-            Chunk::End => self.end_half(direction, StreamEnd::Fin, shared, reporter),
-        }
+        self.account(shared, |session, shared| match chunk {
+            Chunk::Data(data) => session.handle_data(direction, data, shared, reporter),
+            Chunk::Gap { length, .. } => session.handle_gap(direction, length, shared, reporter),
+            Chunk::End => session.end_half(direction, StreamEnd::Fin, shared, reporter),
+        });
         if self.ending.first.is_none() {
             self.ending.last_payload = Some(reporter.time);
         }
@@ -166,9 +191,30 @@ impl Session {
 
     /// The connection is over: tells what is unfinished, and gives back what is held.
     pub(crate) fn handle_end(&mut self, end: StreamEnd, shared: &mut Shared, reporter: &mut Reporter<'_>) {
-        for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            self.end_half(direction, end, shared, reporter);
-        }
+        self.account(shared, |session, shared| {
+            for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+                session.end_half(direction, end, shared, reporter);
+            }
+            session.pending.clear();
+        });
+    }
+
+    /// Acts, with what is held before and behind counted.
+    fn account(&mut self, shared: &mut Shared, act: impl FnOnce(&mut Self, &mut Shared)) {
+        shared.held_bytes = shared.held_bytes.saturating_sub(self.held_bytes());
+        act(self, shared);
+        shared.held_bytes = shared.held_bytes.saturating_add(self.held_bytes());
+    }
+
+    fn held_bytes(&self) -> usize {
+        [self.client.held_bytes(), self.server.held_bytes(), self.pending.held_bytes()]
+            .into_iter()
+            .fold(0, usize::saturating_add)
+    }
+
+    /// What may be held more.
+    fn room(&self, shared: &Shared, limits: &Limits) -> usize {
+        limits.head_total_bytes.saturating_sub(shared.held_bytes).saturating_sub(self.held_bytes())
     }
 
     const fn half(&mut self, direction: Direction) -> &mut Half {
@@ -182,29 +228,45 @@ impl Session {
         core::mem::replace(self.half(direction), Half::Ignored)
     }
 
+    /// Takes the bytes of one segment, or what is left of them.
     fn handle_data(
         &mut self,
         direction: Direction,
-        data: &[u8],
+        mut data: &[u8],
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
-        if let Half::Unknown = self.half(direction) {
-            let is_head = match direction {
-                Direction::ClientToServer => looks_like_request(data),
-                Direction::ServerToClient => data.starts_with(b"HTTP/1."),
-            };
-            *self.half(direction) = if is_head {
-                Half::heading(head_kind(direction))
-            } else {
-                Half::Frames(Decoder::resynchronising(direction))
+        while !data.is_empty() {
+            data = match self.half(direction) {
+                Half::Unknown if looks_like_head(direction, data) => {
+                    *self.half(direction) = Half::heading(direction);
+                    data
+                }
+                Half::Unknown => {
+                    self.seek(direction, shared, reporter);
+                    data
+                }
+                Half::Head(_) => self.handle_head_data(direction, data, shared, reporter),
+                Half::Early(_) => self.handle_early_data(data, shared, reporter),
+                Half::Seeking(decoder) if !decoder.is_supported() && looks_like_head(direction, data) => {
+                    self.end_half(direction, StreamEnd::Unseen, shared, reporter);
+                    *self.half(direction) = Half::heading(direction);
+                    data
+                }
+                Half::Frames(_) | Half::Seeking(_) => {
+                    self.decode(direction, Some(data), 0, shared, reporter);
+                    &[]
+                }
+                Half::Ignored => {
+                    skip(direction, data.len() as u64, reporter);
+                    &[]
+                }
             };
         }
-        match self.half(direction) {
-            Half::Frames(_) => self.decode(direction, reporter.time, Some(data), 0, shared, reporter),
-            Half::Head(_) => self.handle_head_data(direction, data, shared, reporter),
-            Half::Early(early) => early.handle_data(data, reporter),
-            Half::Unknown | Half::Ignored => {}
+        // What is no head, or answers a request that was not seen, must not swallow segments for a body.
+        if self.by_looks && matches!(self.half(direction), Half::Head(heading) if heading.body != Body::NONE)
+        {
+            self.seek(direction, shared, reporter);
         }
     }
 
@@ -215,19 +277,51 @@ impl Session {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
+        let answer_is_due = !self.pending.is_empty();
         match self.half(direction) {
-            Half::Frames(_) => self.decode(direction, reporter.time, None, length, shared, reporter),
-            Half::Head(heading) if heading.body_left >= length => heading.body_left -= length,
-            Half::Head(_) | Half::Unknown => {
-                *self.half(direction) = Half::Frames(Decoder::resynchronising(direction));
-                // Without the answer nobody knows whether the upgrade succeeded, but by its frames.
-                if direction == Direction::ServerToClient && matches!(self.client, Half::Early(_)) {
-                    self.release_early(Decoder::resynchronising(Direction::ClientToServer), shared, reporter);
+            Half::Frames(_) | Half::Seeking(_) => self.decode(direction, None, length, shared, reporter),
+            Half::Head(heading) => {
+                let is_inside = heading.body.handle_gap(length) && !heading.may_be_behind_body(answer_is_due);
+                if !is_inside {
+                    self.seek(direction, shared, reporter);
                 }
             }
-            Half::Early(early) => early.handle_gap(length, reporter.time),
+            Half::Unknown => self.seek(direction, shared, reporter),
+            Half::Early(_) => {
+                let room = self.room_for_early(shared, reporter);
+                let Half::Early(early) = &mut self.client else { return };
+                if let Err(limit) = early.handle_gap(reporter.time, length, room) {
+                    reporter.limit(limit);
+                    self.seek(direction, shared, reporter);
+                    self.handle_gap(direction, length, shared, reporter);
+                }
+            }
             Half::Ignored => {}
         }
+    }
+
+    /// Keeps what a client sends ahead of the answer; returns it where it cannot be kept.
+    fn handle_early_data<'a>(
+        &mut self,
+        data: &'a [u8],
+        shared: &mut Shared,
+        reporter: &mut Reporter<'_>,
+    ) -> &'a [u8] {
+        let room = self.room_for_early(shared, reporter);
+        let Half::Early(early) = &mut self.client else { return data };
+        match early.handle_data(reporter.time, data, room) {
+            Ok(()) => &[],
+            Err(limit) => {
+                reporter.limit(limit);
+                self.seek(Direction::ClientToServer, shared, reporter);
+                data
+            }
+        }
+    }
+
+    fn room_for_early(&self, shared: &Shared, reporter: &Reporter<'_>) -> Room {
+        let limits = &reporter.config.limits;
+        Room { own: limits.early_bytes, shared: self.room(shared, limits) }
     }
 
     fn end_half(
@@ -237,30 +331,68 @@ impl Session {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
-        if let (Half::Early(_), true) = (self.half(direction), end != StreamEnd::Fin) {
-            self.release_early(Decoder::resynchronising(direction), shared, reporter);
+        if let Half::Early(_) = self.half(direction) {
+            if end == StreamEnd::Fin {
+                // The answer may still come.
+                return;
+            }
+            self.seek(direction, shared, reporter);
         }
-        let Self { client, server, ending, .. } = self;
-        let half = match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        };
-        if let Half::Frames(decoder) = half {
-            let time = reporter.time;
-            decoder.handle_end(time, end, &mut shared.decoding, &mut |_, item| {
-                ending.handle_item(direction, item, reporter);
-            });
-            let skipped = decoder.skipped_bytes();
-            reporter.told.account_of(direction).bytes_skipped += skipped;
-            *half = Half::Ignored;
+        match self.take_half(direction) {
+            Half::Frames(mut decoder) | Half::Seeking(mut decoder) => {
+                let ending = &mut self.ending;
+                decoder.handle_end(reporter.time, end, &mut shared.decoding, &mut |_, item| {
+                    ending.handle_item(direction, item, reporter);
+                });
+                skip(direction, decoder.skipped_bytes(), reporter);
+            }
+            Half::Head(heading) => {
+                let pending = heading.reader.pending_bytes();
+                skip(direction, pending as u64, reporter);
+                if pending > 0 && end == StreamEnd::Fin && !self.by_looks {
+                    let detail = format!("{pending} bytes of it came");
+                    reporter.anomaly(Some(direction), AnomalyCode::StreamEndsInsideHead, &detail);
+                }
+            }
+            Half::Early(early) => skip(direction, early.data_bytes(), reporter),
+            Half::Unknown | Half::Ignored => {}
         }
+    }
+
+    /// The place of a direction is not known from here on. Without the server's neither is that of the answer to an
+    /// upgrade: nobody knows whether it succeeded, but by its frames.
+    fn seek(&mut self, direction: Direction, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        self.by_looks = true;
+        self.pending.forget_plain();
+        let decoder = Decoder::resynchronising(direction);
+        match core::mem::replace(self.half(direction), Half::Seeking(decoder)) {
+            Half::Head(heading) => skip(direction, heading.reader.pending_bytes() as u64, reporter),
+            Half::Early(early) => self.replay(*early, shared, reporter),
+            known @ (Half::Frames(_) | Half::Seeking(_)) => *self.half(direction) = known,
+            Half::Unknown | Half::Ignored => {}
+        }
+        if direction == Direction::ServerToClient && matches!(self.client, Half::Early(_)) {
+            self.seek(Direction::ClientToServer, shared, reporter);
+        }
+    }
+
+    /// Gives what a client sent ahead of the answer to where the client's direction is now.
+    fn replay(&mut self, early: Early, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        let now = reporter.time;
+        for piece in early.into_pieces() {
+            reporter.time = piece.time;
+            match piece.content {
+                Content::Data(data) => self.handle_data(Direction::ClientToServer, &data, shared, reporter),
+                Content::Gap(length) => self.handle_gap(Direction::ClientToServer, length, shared, reporter),
+            }
+        }
+        reporter.time = now;
     }
 
     /// Gives data, or a gap of `gap` bytes, to a direction's decoder.
     fn decode(
         &mut self,
         direction: Direction,
-        time: Time,
         data: Option<&[u8]>,
         gap: u64,
         shared: &mut Shared,
@@ -271,111 +403,170 @@ impl Session {
             Direction::ClientToServer => client,
             Direction::ServerToClient => server,
         };
-        let Half::Frames(decoder) = half else { return };
-        let emit = &mut |_: Time, item: Item<'_>| ending.handle_item(direction, item, reporter);
+        let (Half::Frames(decoder) | Half::Seeking(decoder)) = half else { return };
+        let time = reporter.time;
+        let emit = &mut |_: Time, item: decoder::Item<'_>| ending.handle_item(direction, item, reporter);
         match data {
             Some(data) => decoder.handle_data(time, data, &mut shared.decoding, emit),
             None => decoder.handle_gap(time, gap, &mut shared.decoding, emit),
         }
+        if decoder.is_proved()
+            && matches!(half, Half::Seeking(_))
+            && let Half::Seeking(decoder) = core::mem::replace(half, Half::Ignored)
+        {
+            *half = Half::Frames(decoder);
+        }
     }
 
-    fn handle_head_data(
+    /// Takes bytes of a body or of a head; returns what is behind it.
+    fn handle_head_data<'a>(
         &mut self,
         direction: Direction,
-        mut data: &[u8],
+        data: &'a [u8],
+        shared: &mut Shared,
+        reporter: &mut Reporter<'_>,
+    ) -> &'a [u8] {
+        let Half::Head(mut heading) = self.take_half(direction) else { return data };
+        if heading.body != Body::NONE {
+            return self.handle_body_data(direction, heading, data, shared, reporter);
+        }
+        let time_first = *heading.time_first.get_or_insert(reporter.time);
+        let limits = &reporter.config.limits;
+        let room = self.room(shared, limits);
+        let taken_before = heading.reader.pending_bytes() as u64;
+        let (code, detail) = match heading.reader.handle_data(data, limits.head_bytes, room) {
+            HeadProgress::Incomplete => {
+                *self.half(direction) = Half::Head(heading);
+                return &[];
+            }
+            HeadProgress::Complete { head, consumed, folded } => {
+                if folded {
+                    let detail = "it is read as one line";
+                    reporter.anomaly(Some(direction), AnomalyCode::HeaderFolded, detail);
+                }
+                let next = match direction {
+                    Direction::ClientToServer => self.handle_request(head, time_first, shared, reporter),
+                    Direction::ServerToClient => self.handle_answer(head, time_first, shared, reporter),
+                };
+                match next {
+                    Ok(next) => {
+                        self.go_on(direction, heading, next, shared, reporter);
+                        return data.get(consumed..).unwrap_or_default();
+                    }
+                    Err(HeadError(what)) => {
+                        (AnomalyCode::HeadMalformed, Cow::Owned(format!("{what}: {NOT_DECODED}")))
+                    }
+                }
+            }
+            HeadProgress::TooLong => {
+                reporter.limit(Limit::Head);
+                (AnomalyCode::HeadTooLong, BY_LOOKS.into())
+            }
+            HeadProgress::NoRoom => {
+                reporter.limit(Limit::HeadTotal);
+                (AnomalyCode::HeadTooLong, BY_LOOKS.into())
+            }
+            HeadProgress::NotHttp(Foreign::Tls) => (AnomalyCode::Tls, NOT_DECODED.into()),
+            HeadProgress::NotHttp(Foreign::Http2) => (AnomalyCode::Http2, NOT_DECODED.into()),
+            HeadProgress::NotHttp(Foreign::Unknown) => (AnomalyCode::NotHttp, NOT_DECODED.into()),
+        };
+        skip(direction, taken_before, reporter);
+        let is_bound = code == AnomalyCode::HeadTooLong;
+        if is_bound || !self.by_looks {
+            reporter.anomaly(Some(direction), code, &detail);
+        }
+        if is_bound || self.by_looks {
+            self.seek(direction, shared, reporter);
+            self.decode(direction, Some(data), 0, shared, reporter);
+            return &[];
+        }
+        self.give_up(reporter);
+        data
+    }
+
+    fn handle_body_data<'a>(
+        &mut self,
+        direction: Direction,
+        mut heading: Box<Heading>,
+        data: &'a [u8],
+        shared: &mut Shared,
+        reporter: &mut Reporter<'_>,
+    ) -> &'a [u8] {
+        if heading.may_be_behind_body(!self.pending.is_empty()) && looks_like_head(direction, data) {
+            heading.body = Body::NONE;
+        }
+        let taken = match heading.body.handle_data(data) {
+            BodyProgress::Inside => data.len(),
+            BodyProgress::Ended(taken) => taken,
+            BodyProgress::Malformed => {
+                self.blame_body(direction, "it is not in chunks", reporter);
+                skip(direction, data.len() as u64, reporter);
+                self.seek(direction, shared, reporter);
+                return &[];
+            }
+        };
+        *self.half(direction) = Half::Head(heading);
+        data.get(taken..).unwrap_or_default()
+    }
+
+    fn blame_body(&self, direction: Direction, what: &str, reporter: &mut Reporter<'_>) {
+        if !self.by_looks {
+            let detail = format!("{what}: {BY_LOOKS}");
+            reporter.anomaly(Some(direction), AnomalyCode::BodyMalformed, &detail);
+        }
+    }
+
+    /// Puts a direction behind its head.
+    fn go_on(
+        &mut self,
+        direction: Direction,
+        mut heading: Box<Heading>,
+        next: Next,
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
-        while !data.is_empty() {
-            let Half::Head(mut heading) = self.take_half(direction) else { return };
-            let of_body = usize::try_from(heading.body_left).unwrap_or(usize::MAX).min(data.len());
-            heading.body_left -= of_body as u64;
-            data = data.get(of_body..).unwrap_or_default();
-            if data.is_empty() {
+        match next {
+            Next::Head { body, refused } => {
+                heading.reader.release();
+                heading.time_first = None;
+                heading.body = body;
                 *self.half(direction) = Half::Head(heading);
-                return;
+                if let Some(early) = refused {
+                    self.replay(*early, shared, reporter);
+                }
             }
-            let time_first = *heading.time_first.get_or_insert(reporter.time);
-            let progress = heading.reader.handle_data(data, reporter.config.limits.head_bytes);
-            let (code, detail) = match progress {
-                HeadProgress::Incomplete => {
-                    *self.half(direction) = Half::Head(heading);
-                    return;
-                }
-                HeadProgress::Complete { head, consumed, folded } => {
-                    if folded {
-                        reporter.anomaly(
-                            Some(direction),
-                            AnomalyCode::HeaderFolded,
-                            "it is read as one line",
-                        );
-                    }
-                    let next = match direction {
-                        Direction::ClientToServer => self.handle_request(head, time_first, reporter),
-                        Direction::ServerToClient => self.handle_answer(head, time_first, shared, reporter),
-                    };
-                    data = data.get(consumed..).unwrap_or_default();
-                    match next {
-                        Next::Head { body_left } => {
-                            heading.time_first = None;
-                            heading.body_left = body_left;
-                            *self.half(direction) = Half::Head(heading);
-                            continue;
-                        }
-                        Next::Half(half) => *self.half(direction) = half,
-                    }
-                    if !data.is_empty() {
-                        self.handle_data(direction, data, shared, reporter);
-                    }
-                    return;
-                }
-                HeadProgress::TooLong => {
-                    reporter.limit(Limit::Head);
-                    (AnomalyCode::HeadTooLong, "the connection is not decoded")
-                }
-                HeadProgress::NotHttp(Foreign::Tls) => (AnomalyCode::Tls, "the connection is not decoded"),
-                HeadProgress::NotHttp(Foreign::Http2) => {
-                    (AnomalyCode::Http2, "the connection is not decoded")
-                }
-                HeadProgress::NotHttp(Foreign::Unknown) => {
-                    (AnomalyCode::NotHttp, "the connection is not decoded")
-                }
-            };
-            self.give_up(direction, code, detail, reporter);
-            return;
+            Next::Half(half) => *self.half(direction) = half,
+            Next::Lost => self.seek(direction, shared, reporter),
         }
     }
 
     /// Nothing of this connection can be decoded from here on.
-    fn give_up(
-        &mut self,
-        direction: Direction,
-        code: AnomalyCode,
-        detail: &str,
-        reporter: &mut Reporter<'_>,
-    ) {
-        reporter.anomaly(Some(direction), code, detail);
-        self.client = Half::Ignored;
-        self.server = Half::Ignored;
+    fn give_up(&mut self, reporter: &mut Reporter<'_>) {
+        for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+            match self.take_half(direction) {
+                Half::Head(heading) => skip(direction, heading.reader.pending_bytes() as u64, reporter),
+                Half::Early(early) => skip(direction, early.data_bytes(), reporter),
+                known @ (Half::Frames(_) | Half::Seeking(_)) => *self.half(direction) = known,
+                Half::Unknown | Half::Ignored => {}
+            }
+        }
     }
 
-    fn handle_request(&mut self, head: &[u8], time_first: Time, reporter: &mut Reporter<'_>) -> Next {
+    fn handle_request(
+        &mut self,
+        head: &[u8],
+        time_first: Time,
+        shared: &Shared,
+        reporter: &mut Reporter<'_>,
+    ) -> Result<Next, HeadError> {
         let direction = Direction::ClientToServer;
-        let request = match parse_request(head) {
-            Ok(request) => request,
-            Err(error) => {
-                reporter.anomaly(Some(direction), AnomalyCode::HeadMalformed, error.0);
-                self.server = Half::Ignored;
-                return Next::Half(Half::Ignored);
-            }
-        };
+        let request = parse_request(head)?;
         let evaluation = evaluate_request(&request);
-        if evaluation.is_upgrade {
+        let is_upgrade = evaluation.is_upgrade;
+        if is_upgrade {
             reporter.recognise();
         }
-        if let Some(defect) = request.defect {
-            reporter.anomaly(Some(direction), AnomalyCode::HeadMalformed, defect.0);
-        }
+        tell_defect(direction, request.defect, reporter);
         reporter.record(Kind::Handshake(Handshake {
             direction,
             time_first,
@@ -391,12 +582,27 @@ impl Session {
         for finding in &evaluation.findings {
             reporter.anomaly(Some(direction), finding.code, &finding.detail);
         }
-        if evaluation.is_upgrade {
-            self.offer = Some(Box::new(evaluation.offer));
-            return Next::Half(Half::Early(Box::default()));
+        if is_upgrade || !self.by_looks {
+            let limits = &reporter.config.limits;
+            let asked = Asked::from_method(request.method);
+            let room = self.room(shared, limits);
+            if let Err(limit) = self.pending.push(Request { offer: evaluation.offer, asked }, limits, room) {
+                self.by_looks = true;
+                reporter.limit(limit);
+            }
         }
-        self.plain_requests = self.plain_requests.saturating_add(1);
-        next_head(&request.headers, false)
+        let can_be_answered = matches!(self.server, Half::Head(_) | Half::Unknown);
+        Ok(match Body::of_request(&request.headers) {
+            Ok(body) if !is_upgrade => Next::Head { body, refused: None },
+            Ok(Body::NONE) if can_be_answered => Next::Half(Half::Early(Box::default())),
+            Ok(Body::NONE) => Next::Half(Half::Unknown),
+            // Servers do not agree on whether the body or the first frame follows.
+            Ok(_) => Next::Lost,
+            Err(HeadError(what)) => {
+                self.blame_body(direction, what, reporter);
+                Next::Lost
+            }
+        })
     }
 
     fn handle_answer(
@@ -405,29 +611,29 @@ impl Session {
         time_first: Time,
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
-    ) -> Next {
+    ) -> Result<Next, HeadError> {
         let direction = Direction::ServerToClient;
-        let answer = match parse_response(head) {
-            Ok(answer) => answer,
-            Err(error) => {
-                reporter.anomaly(Some(direction), AnomalyCode::HeadMalformed, error.0);
-                self.client = Half::Ignored;
-                return Next::Half(Half::Ignored);
-            }
-        };
-        if let Some(defect) = answer.defect {
-            reporter.anomaly(Some(direction), AnomalyCode::HeadMalformed, defect.0);
-        }
+        let answer = parse_response(head)?;
+        let is_switching = answer.status == 101;
         // 100 and 103 announce the answer; 101 is one.
-        let is_interim = (100..200).contains(&answer.status) && answer.status != 101;
-        let is_plain = self.plain_requests > 0 && answer.status != 101;
-        let offer = if is_interim || is_plain { None } else { self.offer.take() };
-        let evaluation = evaluate_answer(&answer, offer.as_deref());
+        let is_interim = (100..200).contains(&answer.status) && !is_switching;
+        let request = match (is_interim, is_switching) {
+            (true, _) => None,
+            (false, true) => self.pending.pop_upgrade(),
+            (false, false) => self.pending.pop(),
+        };
+        let evaluation = evaluate_answer(&answer, request.as_ref().map(|request| &request.offer));
+        if evaluation.switches {
+            reporter.recognise();
+        }
+        tell_defect(direction, answer.defect, reporter);
+        let asked_for = if is_interim { self.pending.first() } else { request.as_ref() };
+        let asked_for = asked_for.filter(|_| is_switching || !self.by_looks);
         reporter.record(Kind::Handshake(Handshake {
             direction,
             time_first,
             method: None,
-            path: offer.as_ref().map(|offer| &*offer.target),
+            path: asked_for.map(|request| &*request.offer.target),
             status: Some(answer.status),
             reason: Some(answer.reason),
             headers: &answer.headers,
@@ -439,161 +645,64 @@ impl Session {
             reporter.anomaly(Some(direction), finding.code, &finding.detail);
         }
         if evaluation.switches {
-            reporter.totals.handshakes += u64::from(evaluation.accepted && reporter.told.recognised);
+            reporter.totals.handshakes += u64::from(evaluation.accepted);
+            self.pending.clear();
             self.open(evaluation.negotiated, shared, reporter);
-            return Next::Half(Half::Frames(Decoder::new(direction, evaluation.negotiated)));
+            return Ok(Next::Half(Half::Frames(Decoder::new(direction, evaluation.negotiated))));
         }
-        if is_interim {
-            return Next::Head { body_left: 0 };
+        if is_switching {
+            // Some other protocol, which cannot be stepped over.
+            self.seek(Direction::ClientToServer, shared, reporter);
+            return Ok(Next::Lost);
         }
-        if is_plain {
-            self.plain_requests -= 1;
-        }
-        if let Half::Early(_) = self.client
-            && !is_plain
-        {
-            // Refused: the client may ask again on the same connection.
-            let Half::Early(early) = core::mem::replace(&mut self.client, Half::heading(HeadKind::Request))
-            else {
-                return Next::Half(Half::Ignored);
-            };
-            for piece in early.pieces {
-                match piece {
-                    EarlyPiece::Data(_, data) => {
-                        self.handle_data(Direction::ClientToServer, &data, shared, reporter);
-                    }
-                    EarlyPiece::Gap(_, length) => {
-                        self.handle_gap(Direction::ClientToServer, length, shared, reporter);
-                    }
-                }
+        let asked = request.map(|request| request.asked).unwrap_or_default();
+        Ok(match Body::of_answer(answer.status, &answer.headers, asked) {
+            Ok(body) => Next::Head { body, refused: self.refuse(is_interim) },
+            Err(HeadError(what)) => {
+                self.blame_body(direction, what, reporter);
+                Next::Lost
             }
+        })
+    }
+
+    /// Where the upgrade that the client waits for is refused, lets the client ask again on the same connection.
+    fn refuse(&mut self, is_interim: bool) -> Option<Box<Early>> {
+        if is_interim || self.pending.has_upgrade() || !matches!(self.client, Half::Early(_)) {
+            return None;
         }
-        next_head(&answer.headers, matches!(answer.status, 204 | 304))
+        let half = Half::heading(Direction::ClientToServer);
+        match core::mem::replace(&mut self.client, half) {
+            Half::Early(early) => Some(early),
+            _ => None,
+        }
     }
 
     /// The upgrade succeeded: the client's frames follow its request.
     fn open(&mut self, extensions: Extensions, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        let direction = Direction::ClientToServer;
         match self.client {
             Half::Early(_) | Half::Unknown => {
-                let decoder = Decoder::new(Direction::ClientToServer, extensions);
-                self.release_early(decoder, shared, reporter);
+                let half = Half::Frames(Decoder::new(direction, extensions));
+                if let Half::Early(early) = core::mem::replace(&mut self.client, half) {
+                    self.replay(*early, shared, reporter);
+                }
             }
             // The answer to a request that was not seen as one.
-            Half::Head(_) => self.client = Half::Frames(Decoder::resynchronising(Direction::ClientToServer)),
-            Half::Frames(_) | Half::Ignored => {}
-        }
-    }
-
-    /// Lets the client's direction go on in frames, with what waited.
-    fn release_early(&mut self, decoder: Decoder, shared: &mut Shared, reporter: &mut Reporter<'_>) {
-        let direction = Direction::ClientToServer;
-        let before = core::mem::replace(&mut self.client, Half::Frames(decoder));
-        let Half::Early(early) = before else { return };
-        for piece in early.pieces {
-            match piece {
-                EarlyPiece::Data(time, data) => {
-                    self.decode(direction, time, Some(&data), 0, shared, reporter);
-                }
-                EarlyPiece::Gap(time, length) => self.decode(direction, time, None, length, shared, reporter),
-            }
+            Half::Head(_) => self.seek(direction, shared, reporter),
+            Half::Frames(_) | Half::Seeking(_) | Half::Ignored => {}
         }
     }
 }
 
-/// What follows a head.
-enum Next {
-    /// Another head, behind a body.
-    Head { body_left: u64 },
-    /// Something else.
-    Half(Half),
+/// Counts bytes that were seen and are not decoded.
+fn skip(direction: Direction, bytes: u64, reporter: &mut Reporter<'_>) {
+    let account = reporter.told.account_of(direction);
+    account.bytes_skipped = account.bytes_skipped.saturating_add(bytes);
 }
 
-/// What follows a head that is not an upgrade: its body's length is told, or it cannot be followed.
-fn next_head(headers: &[Header<'_>], never_has_body: bool) -> Next {
-    let value = |name: &str| headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
-    if never_has_body {
-        return Next::Head { body_left: 0 };
+fn tell_defect(direction: Direction, defect: Option<HeadError>, reporter: &mut Reporter<'_>) {
+    if let Some(HeadError(what)) = defect {
+        let detail = format!("{what}: the field is left out");
+        reporter.anomaly(Some(direction), AnomalyCode::HeadMalformed, &detail);
     }
-    if value("transfer-encoding").is_some() {
-        return Next::Half(Half::Ignored);
-    }
-    let Some((_, length)) = value("content-length") else { return Next::Head { body_left: 0 } };
-    match core::str::from_utf8(length).ok().and_then(|length| length.trim().parse().ok()) {
-        Some(body_left) => Next::Head { body_left },
-        None => Next::Half(Half::Ignored),
-    }
-}
-
-impl Early {
-    const MAXIMUM_PIECES: usize = 64;
-
-    fn handle_data(&mut self, data: &[u8], reporter: &mut Reporter<'_>) {
-        let fits = self.bytes + data.len() <= reporter.config.limits.early_bytes
-            && self.pieces.len() < Self::MAXIMUM_PIECES;
-        if fits {
-            self.bytes += data.len();
-            self.pieces.push(EarlyPiece::Data(reporter.time, data.to_vec()));
-        } else {
-            reporter.limit(Limit::Early);
-            self.handle_gap(data.len() as u64, reporter.time);
-        }
-    }
-
-    fn handle_gap(&mut self, length: u64, time: Time) {
-        if let Some(EarlyPiece::Gap(_, before)) = self.pieces.last_mut() {
-            *before = before.saturating_add(length);
-        } else {
-            self.pieces.push(EarlyPiece::Gap(time, length));
-        }
-    }
-}
-
-impl Ending {
-    /// Tells what a decoder found.
-    fn handle_item(&mut self, direction: Direction, item: Item<'_>, reporter: &mut Reporter<'_>) {
-        match item {
-            Item::Frame(frame) => {
-                reporter.told.account_of(direction).frames += 1;
-                if frame.header.opcode == Opcode::Close {
-                    self.handle_close(direction, &frame, reporter.time);
-                }
-                if reporter.config.frames {
-                    reporter.record(Kind::Frame(frame));
-                }
-            }
-            Item::Message(message) => {
-                let account = reporter.told.account_of(direction);
-                account.messages += 1;
-                account.messages_truncated += u64::from(message.payload.is_truncated());
-                let chat = read_chat(direction, &message);
-                reporter.record(Kind::Message(Message { chat: chat.as_ref(), ..message }));
-            }
-            Item::Anomaly { code, detail } => reporter.anomaly(Some(direction), code, detail),
-            Item::Limit(limit) => reporter.limit(limit),
-        }
-    }
-
-    fn handle_close(&mut self, direction: Direction, frame: &crate::record::Frame<'_>, time: Time) {
-        if let Some(seen) = self.seen.get_mut(direction.index()) {
-            *seen = true;
-        }
-        let close = frame.close;
-        self.first.get_or_insert_with(|| {
-            Box::new(FirstClose {
-                by: match direction {
-                    Direction::ClientToServer => Peer::Client,
-                    Direction::ServerToClient => Peer::Server,
-                },
-                time,
-                code: close.and_then(|close| close.code),
-                reason: close.map_or("", |close| close.reason).into(),
-            })
-        });
-    }
-}
-
-/// What a whole message means in the chat.
-fn read_chat(direction: Direction, message: &Message<'_>) -> Option<chat::Event> {
-    let text = message.payload.text.filter(|_| !message.payload.is_truncated())?;
-    chat::parse(direction, text)
 }

@@ -1,7 +1,7 @@
 //! The head of an HTTP/1.1 request or response (RFC 9112 §2): where it ends, and what it says.
 //!
 //! Owns the search for its end and the recognition of what is not HTTP/1.1. Must not know what the headers mean.
-//! Bounded by the caller's limit on a head's bytes, and by [`MAXIMUM_HEADERS`].
+//! Bounded by the caller's limits on a head's bytes, and by [`MAXIMUM_HEADERS`].
 
 use crate::record::Header;
 
@@ -47,6 +47,8 @@ pub enum HeadProgress<'a> {
     },
     /// It is longer than the limit.
     TooLong,
+    /// More of it would have to be kept than there is room for.
+    NoRoom,
     /// It is no HTTP/1.1 head.
     NotHttp(Foreign),
 }
@@ -68,14 +70,25 @@ impl HeadReader {
         Self { kind, buffer: Vec::new(), complete: false, first_line_seen: false }
     }
 
-    /// Bytes kept of a head that is not whole.
-    pub fn held_bytes(&self) -> usize {
+    /// Bytes allocated for what is kept.
+    pub const fn held_bytes(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Takes the next bytes; empty lines before a head are taken and left out. `limit` is the longest head in bytes. After `Complete`, the next call begins a new
-    /// head; after `TooLong` and `NotHttp` there is nothing more to read.
-    pub fn handle_data<'a>(&'a mut self, data: &'a [u8], limit: usize) -> HeadProgress<'a> {
+    /// Bytes taken of a head that is not whole.
+    pub const fn pending_bytes(&self) -> usize {
+        if self.complete { 0 } else { self.buffer.len() }
+    }
+
+    /// Lets go of what is kept, and begins a new head.
+    pub fn release(&mut self) {
+        *self = Self::new(self.kind);
+    }
+
+    /// Takes the next bytes; empty lines before a head are taken and left out. `limit` is the longest head in
+    /// bytes, `room` what may be allocated for one that comes in pieces. After `Complete`, the next call begins a
+    /// new head; after `TooLong`, `NoRoom` and `NotHttp` there is nothing more to read.
+    pub fn handle_data<'a>(&'a mut self, data: &'a [u8], limit: usize, room: usize) -> HeadProgress<'a> {
         if self.complete {
             *self = Self::new(self.kind);
         }
@@ -97,9 +110,17 @@ impl HeadReader {
                 return HeadProgress::Complete { head, consumed: blank.saturating_add(end), folded: false };
             }
         }
-        let room = limit.saturating_add(1).saturating_sub(had);
-        self.buffer.extend_from_slice(data.get(..room).unwrap_or(data));
-        let buffer = std::mem::take(&mut self.buffer);
+        let taken = limit.saturating_add(1).saturating_sub(had).min(data.len());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let needed = had.saturating_add(taken);
+        if needed > buffer.capacity() {
+            if needed > room {
+                return HeadProgress::NoRoom;
+            }
+            let comfortable = needed.max(buffer.capacity().saturating_mul(2).min(limit).min(room));
+            buffer.reserve_exact(comfortable.saturating_sub(had));
+        }
+        buffer.extend_from_slice(data.get(..taken).unwrap_or(data));
         if let Some(foreign) = self.find_foreign(&buffer, had) {
             return HeadProgress::NotHttp(foreign);
         }
@@ -318,12 +339,13 @@ mod tests {
 
     fn read(kind: HeadKind, data: &[u8]) -> HeadProgress<'static> {
         let mut reader = HeadReader::new(kind);
-        match reader.handle_data(data, LIMIT) {
+        match reader.handle_data(data, LIMIT, 2 * LIMIT) {
             HeadProgress::Complete { head, consumed, folded } => {
                 HeadProgress::Complete { head: head.to_vec().leak(), consumed, folded }
             }
             HeadProgress::Incomplete => HeadProgress::Incomplete,
             HeadProgress::TooLong => HeadProgress::TooLong,
+            HeadProgress::NoRoom => HeadProgress::NoRoom,
             HeadProgress::NotHttp(foreign) => HeadProgress::NotHttp(foreign),
         }
     }
@@ -350,9 +372,9 @@ mod tests {
     fn a_slow_head_costs_no_more_than_its_bytes() {
         let start = std::time::Instant::now();
         let mut reader = HeadReader::new(HeadKind::Request);
-        assert_eq!(reader.handle_data(b"GET ", 1 << 20), HeadProgress::Incomplete);
+        assert_eq!(reader.handle_data(b"GET ", 1 << 20, 1 << 20), HeadProgress::Incomplete);
         for _ in 0..200_000 {
-            assert_eq!(reader.handle_data(b"x", 1 << 20), HeadProgress::Incomplete);
+            assert_eq!(reader.handle_data(b"x", 1 << 20, 1 << 20), HeadProgress::Incomplete);
         }
         // Looking at everything again for each byte would take minutes.
         assert!(start.elapsed() < std::time::Duration::from_secs(10));
@@ -376,13 +398,13 @@ mod tests {
     #[test]
     fn a_reader_reads_one_head_after_another() {
         let mut reader = HeadReader::new(HeadKind::Request);
-        assert_eq!(reader.handle_data(b"GET /a HT", LIMIT), HeadProgress::Incomplete);
+        assert_eq!(reader.handle_data(b"GET /a HT", LIMIT, 2 * LIMIT), HeadProgress::Incomplete);
         assert!(matches!(
-            reader.handle_data(b"TP/1.1\r\n\r\nGET", LIMIT),
+            reader.handle_data(b"TP/1.1\r\n\r\nGET", LIMIT, 2 * LIMIT),
             HeadProgress::Complete { head: b"GET /a HTTP/1.1\r\n\r\n", consumed: 10, .. }
         ));
         assert!(matches!(
-            reader.handle_data(b"GET /b HTTP/1.1\r\n\r\n", LIMIT),
+            reader.handle_data(b"GET /b HTTP/1.1\r\n\r\n", LIMIT, 2 * LIMIT),
             HeadProgress::Complete { head: b"GET /b HTTP/1.1\r\n\r\n", .. }
         ));
     }
@@ -392,8 +414,21 @@ mod tests {
         let head = [b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'x'; LIMIT], b"\r\n\r\n"].concat();
         assert_eq!(read(HeadKind::Request, &head), HeadProgress::TooLong);
         let mut reader = HeadReader::new(HeadKind::Request);
-        let last = head.chunks(7).map(|piece| reader.handle_data(piece, LIMIT) == HeadProgress::TooLong);
+        let last =
+            head.chunks(7).map(|piece| reader.handle_data(piece, LIMIT, 2 * LIMIT) == HeadProgress::TooLong);
         assert_eq!(last.take_while(|too_long| !too_long).count(), LIMIT / 7);
+        assert_eq!(reader.held_bytes(), 0);
+    }
+
+    #[test]
+    fn only_a_head_in_pieces_needs_room() {
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        let mut reader = HeadReader::new(HeadKind::Request);
+        assert!(matches!(reader.handle_data(head, LIMIT, 0), HeadProgress::Complete { .. }));
+        assert_eq!(reader.held_bytes(), 0);
+        assert_eq!(reader.handle_data(&head[..10], LIMIT, 10), HeadProgress::Incomplete);
+        assert_eq!((reader.held_bytes(), reader.pending_bytes()), (10, 10));
+        assert_eq!(reader.handle_data(&head[10..], LIMIT, 10), HeadProgress::NoRoom);
         assert_eq!(reader.held_bytes(), 0);
     }
 
@@ -404,9 +439,9 @@ mod tests {
         let behind = [head.as_slice(), b"more"].concat();
         for pieces in [LIMIT + 4, 7] {
             let mut reader = HeadReader::new(HeadKind::Request);
-            let complete = behind
-                .chunks(pieces)
-                .any(|piece| matches!(reader.handle_data(piece, LIMIT), HeadProgress::Complete { .. }));
+            let complete = behind.chunks(pieces).any(|piece| {
+                matches!(reader.handle_data(piece, LIMIT, 2 * LIMIT), HeadProgress::Complete { .. })
+            });
             assert!(complete, "in pieces of {pieces}");
         }
     }
@@ -417,8 +452,8 @@ mod tests {
             assert_eq!(read(kind, b"\x16\x03\x01\x02\x00\x01"), HeadProgress::NotHttp(Foreign::Tls));
         }
         let mut reader = HeadReader::new(HeadKind::Request);
-        assert_eq!(reader.handle_data(b"\x16", LIMIT), HeadProgress::Incomplete);
-        assert_eq!(reader.handle_data(b"\x03", LIMIT), HeadProgress::NotHttp(Foreign::Tls));
+        assert_eq!(reader.handle_data(b"\x16", LIMIT, 2 * LIMIT), HeadProgress::Incomplete);
+        assert_eq!(reader.handle_data(b"\x03", LIMIT, 2 * LIMIT), HeadProgress::NotHttp(Foreign::Tls));
     }
 
     #[test]
@@ -493,7 +528,7 @@ mod tests {
             for size in sizes.iter().cycle() {
                 let (piece, behind) = rest.split_at((*size).min(rest.len()));
                 rest = behind;
-                match reader.handle_data(piece, LIMIT) {
+                match reader.handle_data(piece, LIMIT, 2 * LIMIT) {
                     HeadProgress::Incomplete => taken += piece.len(),
                     HeadProgress::Complete { head: found, consumed, .. } => {
                         prop_assert_eq!(found, expected);
@@ -513,7 +548,7 @@ mod tests {
             for kind in [HeadKind::Request, HeadKind::Response] {
                 let mut reader = HeadReader::new(kind);
                 for piece in std::iter::once(start.as_bytes().to_vec()).chain(pieces.clone()) {
-                    match reader.handle_data(&piece, 100) {
+                    match reader.handle_data(&piece, 100, 200) {
                         HeadProgress::Incomplete => {}
                         HeadProgress::Complete { head, consumed, .. } => {
                             prop_assert!(consumed <= piece.len() && head.len() <= 100);
@@ -521,7 +556,7 @@ mod tests {
                         }
                         _ => break,
                     }
-                    prop_assert!(reader.held_bytes() <= 256);
+                    prop_assert!(reader.held_bytes() <= 101);
                 }
             }
         }

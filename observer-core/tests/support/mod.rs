@@ -284,11 +284,15 @@ fn line(record: &Record<'_>) -> String {
             format!("gap {} {} {} {}", it.direction.name(), it.offset, it.length, it.cause.name())
         }
         Kind::ConnectionClosed(it) => format!(
-            "closed {:?} {} {:?} complete={}",
+            "closed {:?} {} {:?} complete={}{}",
             it.closed_by.map(Peer::name),
             it.how.name(),
             it.code,
-            it.is_complete()
+            it.is_complete(),
+            match it.account.map(|account| account.bytes_skipped) {
+                [0, 0] => String::new(),
+                skipped => format!(" skipped={skipped:?}"),
+            }
         ),
         Kind::Summary(it) => format!(
             "summary connections={} other={} open={} incomplete={} handshakes={} ignored={} messages={:?} missing={:?} limits={:?}",
