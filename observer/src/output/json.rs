@@ -299,6 +299,7 @@ impl Serialize for JsonAccount<'_> {
         map.serialize_entry("bytes_seen", &account.bytes_seen)?;
         map.serialize_entry("bytes_missing", &account.bytes_missing)?;
         map.serialize_entry("gaps", &account.gaps)?;
+        map.serialize_entry("bytes_skipped", &account.bytes_skipped)?;
         map.serialize_entry("bytes_retransmitted", &account.bytes_retransmitted)?;
         map.serialize_entry("frames", &account.frames)?;
         map.serialize_entry("messages", &account.messages)?;

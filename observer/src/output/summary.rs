@@ -78,13 +78,17 @@ fn missing(summary: &Summary) -> Vec<String> {
     if bytes > 0 {
         lines.push(format!("{} of payload not seen", count(bytes, "byte", "bytes")));
     }
+    let skipped = sum(|account| account.bytes_skipped);
+    if skipped > 0 {
+        lines.push(format!("{} of payload seen and not decoded", count(skipped, "byte", "bytes")));
+    }
     let truncated = sum(|account| account.messages_truncated);
     if truncated > 0 {
         lines.push(format!("{} truncated", count(truncated, "message", "messages")));
     }
     if summary.connections_incomplete > 0 {
         let connections = count(summary.connections_incomplete, "connection", "connections");
-        lines.push(format!("{connections} known to lack bytes"));
+        lines.push(format!("{connections} incomplete"));
     }
     for (limit, &times) in Limit::ALL.iter().zip(&summary.limits) {
         if times > 0 {
@@ -122,6 +126,8 @@ mod tests {
         summary.gaps = [1, 2, 3, 4];
         summary.limits = [1; Limit::ALL.len()];
         summary.account[1].bytes_missing = 77;
+        summary.account[0].bytes_skipped = 80;
+        summary.account[1].bytes_skipped = 8;
         summary.account[0].messages_truncated = 5;
         summary.capture = Some(CaptureCounters {
             losses: vec![("ring full", 6), ("reserve failed", 0)],
@@ -136,9 +142,10 @@ mod tests {
             "2 gaps lost by the capture",
             "3 gaps never seen",
             "4 gaps given up",
-            "77 bytes of payload",
+            "77 bytes of payload not seen",
+            "88 bytes of payload seen and not decoded",
             "5 messages truncated",
-            "1 connection known to lack bytes",
+            "1 connection incomplete",
         ] {
             assert!(missing.contains(said), "{said:?} is not in {missing}");
         }

@@ -363,6 +363,10 @@ impl Text {
         match completeness(closed) {
             Completeness::Complete => push(out, "complete"),
             Completeness::SoFar => push(out, "nothing missing so far"),
+            Completeness::Skipped(what) => {
+                push(out, "not decoded: ");
+                push(out, &what);
+            }
             Completeness::Incomplete(what) => {
                 self.write_word(out, self.palette.problem, "incomplete");
                 push(out, ": ");
@@ -395,6 +399,8 @@ enum Completeness {
     Complete,
     /// For a connection that is still open.
     SoFar,
+    /// All was seen; why it is not decoded was told when it came.
+    Skipped(String),
     Incomplete(String),
 }
 
@@ -403,8 +409,13 @@ fn completeness(closed: &ConnectionClosed<'_>) -> Completeness {
         return Completeness::Complete;
     }
     let mut missing = Vec::new();
+    let mut skipped = Vec::new();
     for (arrow, account) in ["→", "←"].into_iter().zip(&closed.account) {
-        let Account { start_seen, end_seen, bytes_missing, gaps, messages_truncated, .. } = *account;
+        let Account { start_seen, end_seen, bytes_missing, bytes_skipped, gaps, messages_truncated, .. } =
+            *account;
+        if bytes_skipped > 0 {
+            skipped.push(format!("{arrow} {bytes_skipped} bytes"));
+        }
         if bytes_missing > 0 {
             let truncated = match messages_truncated {
                 0 => Cow::Borrowed(""),
@@ -420,7 +431,14 @@ fn completeness(closed: &ConnectionClosed<'_>) -> Completeness {
             missing.push(format!("{arrow} end not seen"));
         }
     }
-    if missing.is_empty() { Completeness::SoFar } else { Completeness::Incomplete(missing.join(", ")) }
+    match (missing.is_empty(), skipped.is_empty()) {
+        (true, true) => Completeness::SoFar,
+        (true, false) => Completeness::Skipped(skipped.join(", ")),
+        (false, true) => Completeness::Incomplete(missing.join(", ")),
+        (false, false) => {
+            Completeness::Incomplete(format!("{}; not decoded: {}", missing.join(", "), skipped.join(", ")))
+        }
+    }
 }
 
 /// Who acts in a record, where somebody does.

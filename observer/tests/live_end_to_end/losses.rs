@@ -147,7 +147,7 @@ fn an_observer_that_comes_late_finds_its_place_and_says_so() {
         assert_eq!(seen.messages(connection, direction)[0]["resynchronised"], true);
     }
     assert_eq!(seen.closed(connection)["complete"], false);
-    assert!(seen.stderr.contains("known to lack bytes"), "{}", seen.stderr);
+    assert!(seen.stderr.contains("connection incomplete"), "{}", seen.stderr);
 }
 
 #[test]

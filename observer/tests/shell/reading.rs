@@ -361,6 +361,23 @@ fn a_frame_with_a_reserved_opcode_shows_its_payload() {
 }
 
 #[test]
+fn what_was_seen_and_not_decoded_is_in_the_account_and_in_the_summary() {
+    let mut conversation = Conversation::open(7272);
+    conversation.send(From::Client, &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3]);
+    conversation.send(From::Server, b"\x16\x03\x03");
+    let file = Pcap::default().file(&conversation.packets);
+    let ran = run_on(&file, &["--json", "--port", "7272"]);
+    let records = json(&ran);
+    let closed = records.iter().find(|record| record["kind"] == "connection_closed").unwrap();
+    assert_eq!(closed["complete"], false);
+    assert_eq!(closed["account"]["client_to_server"]["bytes_skipped"], 10);
+    assert!(ran.stderr.contains("13 bytes of payload seen and not decoded"), "{}", ran.stderr);
+    let text = run_on(&file, &["--port", "7272"]).stdout;
+    assert!(text.trim_end().ends_with("not decoded: → 10 bytes, ← 3 bytes"), "{text}");
+    assert_eq!(text.matches("tls").count(), 1, "{text}");
+}
+
+#[test]
 fn colour_is_used_only_when_asked_for_and_json_has_none() {
     let file = Pcap::default().file(&conversation(&["hello\n"]));
     assert!(!run_on(&file, &[]).stdout.contains('\x1b'));
