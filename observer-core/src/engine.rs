@@ -371,6 +371,9 @@ impl Engine {
         if session::looks_like_request(segment.payload) {
             return Some(Direction::ClientToServer);
         }
+        if session::looks_like_switch(segment.payload) {
+            return Some(Direction::ServerToClient);
+        }
         if self.config.report == Report::Upgrades {
             return None;
         }

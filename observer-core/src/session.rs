@@ -62,6 +62,11 @@ pub(crate) fn looks_like_request(data: &[u8]) -> bool {
             .is_some_and(|line| line.windows(6).any(|it| it == b"HTTP/1"))
 }
 
+/// Whether bytes look like the beginning of an answer that opens a WebSocket.
+pub(crate) fn looks_like_switch(data: &[u8]) -> bool {
+    data.starts_with(b"HTTP/1.1 101")
+}
+
 fn looks_like_head(direction: Direction, data: &[u8]) -> bool {
     match direction {
         Direction::ClientToServer => looks_like_request(data),
@@ -670,7 +675,8 @@ impl Session {
         if is_interim || self.pending.has_upgrade() || !matches!(self.client, Half::Early(_)) {
             return None;
         }
-        let half = Half::heading(Direction::ClientToServer);
+        // What was answered may have been another request, which was not seen.
+        let half = if self.by_looks { Half::Unknown } else { Half::heading(Direction::ClientToServer) };
         match core::mem::replace(&mut self.client, half) {
             Half::Early(early) => Some(early),
             _ => None,

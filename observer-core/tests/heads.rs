@@ -263,6 +263,18 @@ fn a_connection_whose_request_was_not_seen_is_known_by_its_answer() {
 }
 
 #[test]
+fn a_capture_that_begins_with_the_answer_is_read() {
+    let mut it = connected();
+    it.client_sends(&request());
+    let begun = it.packets.len();
+    it.server_sends(&answer());
+    say(&mut it, 20);
+    let lines = run(upgrades(), &it.packets[begun..]);
+    assert_eq!(messages(&lines).len(), 40, "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("resynchronised")), "{lines:#?}");
+}
+
+#[test]
 fn what_only_looks_like_a_head_hides_nothing() {
     let mut it = connected();
     let begun = it.packets.len();
@@ -607,5 +619,59 @@ proptest! {
         if payload_lost {
             prop_assert!(closed(&lines).contains("complete=false"), "{lines:#?}");
         }
+    }
+
+    #[test]
+    fn any_mixture_of_heads_bodies_and_frames_never_panics_and_gives_back_what_it_held(
+        pieces in prop::collection::vec((any::<bool>(), 0_usize..16, 1_usize..300, prop::bool::weighted(0.1)), 0..60),
+        ended in 0_u8..3,
+    ) {
+        let tokens: Vec<Vec<u8>> = vec![
+            request(),
+            answer(),
+            PLAIN.to_vec(),
+            CHUNKED.to_vec(),
+            masked("client"),
+            unmasked("server"),
+            b"HEAD / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody".to_vec(),
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n".to_vec(),
+            b"HTTP/1.1 200 OK\r\n\r\nuntil the end".to_vec(),
+            b"HTTP/1.1 101 x\r\nUpgrade: other\r\n\r\n".to_vec(),
+            b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(),
+            b"CONNECT x HTTP/1.1\r\nA: b\r\n c\r\n\r\n".to_vec(),
+            b"0\r\n\r\n".to_vec(),
+            b"\x16\x03\x01".to_vec(),
+            close(1000, Some(MASK)),
+            close(1000, None),
+        ];
+        let limits = Limits {
+            head_bytes: 500, early_bytes: 400, pending_requests: 3, head_total_bytes: 600, ..Limits::default()
+        };
+        let mut it = connected();
+        for (from_client, token, length, lost) in pieces {
+            let token = &tokens[token];
+            it.send(from_client, &token[..length.min(token.len())]).acknowledge(!from_client);
+            if lost {
+                it.losses += 1;
+                let at = it.packets.len() - 2;
+                it.packets.remove(at);
+            }
+        }
+        match ended {
+            0 => _ = it.fin(true).fin(false),
+            1 => _ = it.reset(false),
+            _ => {}
+        }
+        let mut packets = it.packets;
+        let mut it = Conversation::new(if ended == 2 { 4_000 } else { 4_001 });
+        it.client_next = 0x7000_0000;
+        it.server_next = 0x1000_0000;
+        it.connect();
+        split_upgrade(&mut it);
+        it.client_sends(&masked("there is room"));
+        packets.extend(it.packets);
+        let lines = run(limited(limits), &packets);
+        let last = messages(&lines).last().copied().unwrap_or_default();
+        prop_assert!(last.ends_with("Text there is room"), "{lines:#?}");
     }
 }
