@@ -4,7 +4,7 @@
 //! within a connection. Bounded by [`Limits::connections`](crate::Limits::connections) and
 //! [`Limits::closed_connections`](crate::Limits::closed_connections): whoever inserts asks [`Table::eviction`] first.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use slab::Slab;
@@ -45,8 +45,10 @@ pub(crate) struct Table<T> {
     /// Connections whose handshake is under way, and all others: the former are let go of first, so that a flood of
     /// SYNs pushes no conversation out.
     orders: [Order; 2],
-    closed: HashSet<Key>,
-    closed_in_order: VecDeque<Key>,
+    /// Closed connections, and when each was closed, counted in closings.
+    closed: HashMap<Key, u64>,
+    closed_in_order: BTreeMap<u64, Key>,
+    closings: u64,
     closed_limit: usize,
 }
 
@@ -78,8 +80,9 @@ impl<T> Table<T> {
             entries: Slab::new(),
             by_key: HashMap::new(),
             orders: [Order::default(); 2],
-            closed: HashSet::new(),
-            closed_in_order: VecDeque::new(),
+            closed: HashMap::new(),
+            closed_in_order: BTreeMap::new(),
+            closings: 0,
             closed_limit,
         }
     }
@@ -148,12 +151,15 @@ impl<T> Table<T> {
 
     /// Remembers that late packets under this key are no new connection.
     pub(crate) fn remember_closed(&mut self, key: Key) {
-        if self.closed_limit == 0 || !self.closed.insert(key) {
+        if self.closed_limit == 0 {
             return;
         }
-        self.closed_in_order.push_back(key);
+        self.forget_closed(&key);
+        self.closings += 1;
+        self.closed.insert(key, self.closings);
+        self.closed_in_order.insert(self.closings, key);
         if self.closed_in_order.len() > self.closed_limit
-            && let Some(oldest) = self.closed_in_order.pop_front()
+            && let Some((_, oldest)) = self.closed_in_order.pop_first()
         {
             self.closed.remove(&oldest);
         }
@@ -161,11 +167,13 @@ impl<T> Table<T> {
 
     /// A new connection takes the key over.
     pub(crate) fn forget_closed(&mut self, key: &Key) {
-        self.closed.remove(key);
+        if let Some(closing) = self.closed.remove(key) {
+            self.closed_in_order.remove(&closing);
+        }
     }
 
     pub(crate) fn was_closed(&self, key: &Key) -> bool {
-        self.closed.contains(key)
+        self.closed.contains_key(key)
     }
 
     /// Every connection's place, in no order.
@@ -276,6 +284,21 @@ mod tests {
         }
         assert!(!table.was_closed(&socket(1)));
         assert!(table.was_closed(&socket(2)) && table.was_closed(&socket(3)));
+    }
+
+    #[test]
+    fn a_closed_connection_whose_key_was_used_again_is_remembered_as_long_as_any() {
+        let mut table = Table::<()>::new(3);
+        for cookie in [1, 2] {
+            table.remember_closed(socket(cookie));
+        }
+        table.forget_closed(&socket(1));
+        for cookie in [1, 3] {
+            table.remember_closed(socket(cookie));
+        }
+        assert!((1..=3).all(|cookie| table.was_closed(&socket(cookie))));
+        table.remember_closed(socket(4));
+        assert!(!table.was_closed(&socket(2)) && table.was_closed(&socket(1)));
     }
 
     #[test]
