@@ -3,14 +3,12 @@
 //! Owns its opening, its two streams and its end. Must not know other connections, nor how a packet was found to
 //! belong to it. Bounded by what `tcp/`, `session.rs` and `reporter.rs` bound.
 
-use core::time::Duration;
-
 use crate::anomaly::AnomalyCode;
 use crate::limits::Limit;
-use crate::record::{ConnectionClosed, Direction, How, Kind, Peer};
+use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer};
 use crate::reporter::Reporter;
-use crate::session::{self, Session};
-use crate::tcp::reassembler::{self, Chunk, Input, Misfit, Output, Reassembler};
+use crate::session::{self, FirstClose, Session};
+use crate::tcp::reassembler::{self, ALONE, Chunk, Input, Misfit, Output, Reassembler, Vantage};
 use crate::tcp::segment::Segment;
 use crate::tcp::sequence::SequenceNumber;
 use crate::time::Time;
@@ -31,17 +29,8 @@ pub(crate) struct Shared {
 pub(crate) struct Travel {
     pub(crate) direction: Direction,
     pub(crate) vantage: Vantage,
-}
-
-/// From where it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Vantage {
-    /// It left the socket that the capture is attached to: what it says is the kernel's word.
-    Leaving,
-    /// It reached that socket, before the kernel judged it.
-    Reaching,
-    /// On the way, as in a file.
-    Between,
+    /// Why less of it was captured than was on the wire, if so.
+    pub(crate) cut_by: GapCause,
 }
 
 /// State of one connection.
@@ -52,16 +41,38 @@ pub(crate) struct TcpConnection {
     session: Session,
     last_payload: Time,
     last_packet: Time,
-    first_sign_of_end: Option<SignOfEnd>,
-    reset_seen: bool,
+    /// When the first FIN of each direction came that still stands.
+    fins: [Option<Sign>; 2],
+    reset: Option<(Direction, Sign)>,
+    /// In a file: a RST ahead of what was seen, which may be forged.
+    reset_ahead: Option<ResetAhead>,
+    is_established: bool,
     vantage: Vantage,
 }
 
+/// A sign that a connection ends.
 #[derive(Clone, Copy, Debug)]
-struct SignOfEnd {
+struct Sign {
     time: Time,
-    by: Peer,
-    how: How,
+    /// When the last payload byte before it came.
+    last_payload: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ResetAhead {
+    direction: Direction,
+    sequence: SequenceNumber,
+    /// Where its stream was when it came.
+    offset: u64,
+    sign: Sign,
+}
+
+/// What a RST is taken for.
+enum Verdict {
+    Believed,
+    /// It may be forged, or ahead of bytes that are still to come; its stream's offset by then.
+    Ahead(u64),
+    Rejected,
 }
 
 /// What is to become of a connection after a segment.
@@ -73,6 +84,14 @@ pub(crate) enum Outlook {
     Lingering,
     /// It has ended.
     Over,
+}
+
+const fn in_direction<T>(pair: &[T; 2], direction: Direction) -> &T {
+    let [client, server] = pair;
+    match direction {
+        Direction::ClientToServer => client,
+        Direction::ServerToClient => server,
+    }
 }
 
 const fn sender(direction: Direction) -> Peer {
@@ -98,24 +117,63 @@ impl TcpConnection {
             session: Session::new(from_start),
             last_payload: time,
             last_packet: time,
-            first_sign_of_end: None,
-            reset_seen: false,
+            fins: [None, None],
+            reset: None,
+            reset_ahead: None,
+            is_established: false,
             vantage: Vantage::Between,
         }
     }
 
     /// Sequence number of a direction's SYN, where known.
     pub(crate) const fn initial(&self, direction: Direction) -> Option<SequenceNumber> {
-        let [client, server] = self.initial;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
+        *in_direction(&self.initial, direction)
+    }
+
+    /// Whether the client is known to have answered the server's SYN.
+    pub(crate) const fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Whether the server's SYN was seen.
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.initial(Direction::ServerToClient).is_some()
+    }
+
+    /// Whether any byte of the conversation is known.
+    pub(crate) fn has_payload(&self) -> bool {
+        self.streams.iter().flatten().any(|stream| stream.offset() > 0)
     }
 
     /// When its last packet passed.
     pub(crate) const fn last_packet(&self) -> Time {
         self.last_packet
+    }
+
+    /// Whether an acknowledgment is one of the SYN of a direction, perhaps with what it carried.
+    pub(crate) fn is_syn_acknowledged_by(
+        &self,
+        direction: Direction,
+        acknowledgment: SequenceNumber,
+    ) -> bool {
+        let carried = in_direction(&self.streams, direction).as_ref().map_or(0, Reassembler::syn_data_length);
+        self.initial(direction).is_some_and(|initial| {
+            let distance = u64::from(acknowledgment.0.wrapping_sub(initial.0));
+            (1..=carried.saturating_add(1)).contains(&distance)
+        })
+    }
+
+    /// Whether the kernel takes a segment that reached the listener for this handshake's: it acknowledges the server's
+    /// SYN, or is a RST in its place. `has_lost`: the server's SYN may have passed unseen.
+    pub(crate) fn is_confirmed_by(&self, segment: &Segment<'_>, has_lost: bool) -> bool {
+        if segment.flags.rst() {
+            let initial = self.initial(Direction::ClientToServer);
+            return initial.is_some_and(|initial| initial.plus(1) == segment.sequence);
+        }
+        match self.initial(Direction::ServerToClient) {
+            Some(initial) => segment.flags.ack() && initial.plus(1) == segment.acknowledgment,
+            None => has_lost,
+        }
     }
 
     /// How far a segment lies behind this connection's handshake, in positions of both directions together; `None`
@@ -125,7 +183,7 @@ impl TcpConnection {
             None => Some(0),
             Some(initial) => {
                 let distance = position.distance_from(initial);
-                (0..HANDSHAKE_REACH).contains(&distance).then_some(distance.unsigned_abs())
+                (1..HANDSHAKE_REACH).contains(&distance).then_some(distance.unsigned_abs())
             }
         };
         let sent = reach(segment.sequence, self.initial(direction))?;
@@ -145,67 +203,106 @@ impl TcpConnection {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) -> Outlook {
-        let direction = travel.direction;
+        let Travel { direction, vantage, .. } = travel;
+        let flags = segment.flags;
+        if flags.syn() && !self.is_syn_credible(travel, segment) {
+            reporter.anomaly(Some(direction), AnomalyCode::SynOnOpenConnection, "the packet is ignored");
+            return Outlook::Open;
+        }
         self.last_packet = reporter.time;
-        self.vantage = travel.vantage;
-        self.learn_positions(direction, segment, &shared.reassembly, reporter);
+        self.vantage = vantage;
+        self.learn_positions(travel, segment, &mut shared.reassembly, reporter);
 
-        if segment.flags.ack() {
-            let trusted = travel.vantage == Vantage::Leaving;
+        let seen_before = bytes_seen(reporter);
+        if flags.ack() {
             self.with_stream(direction.reverse(), shared, reporter, |stream, shared, limits, output| {
-                stream.handle_acknowledgment(segment.acknowledgment, trusted, limits, shared, output);
+                stream.handle_acknowledgment(segment.acknowledgment, vantage, limits, shared, output);
             });
         }
-        if segment.payload_length > 0 {
-            reporter.announce();
-            self.last_payload = reporter.time;
-        } else if !segment.flags.syn() && direction == Direction::ClientToServer && !segment.flags.rst() {
-            // The third packet of the handshake.
+        if flags.rst() {
+            return self.handle_reset(travel, segment, shared, reporter);
+        }
+        let is_third_packet = !flags.syn() && direction == Direction::ClientToServer;
+        if is_third_packet || (segment.payload_length > 0 && !flags.syn()) {
+            self.is_established = true;
             reporter.announce();
         }
-        if segment.flags.rst() {
-            return self.handle_reset(direction, segment, shared, reporter);
-        }
-        if segment.payload_length > 0 || segment.flags.fin() {
-            let input = Input {
-                sequence: segment.payload_sequence(),
-                data: segment.payload,
-                length: segment.payload_length,
-                fin: segment.flags.fin(),
-            };
-            self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+        let input = Input {
+            sequence: segment.payload_sequence(),
+            data: segment.payload,
+            length: segment.payload_length,
+            cut_by: travel.cut_by,
+            fin: flags.fin(),
+            vantage,
+        };
+        self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+            if flags.syn() {
+                stream.handle_syn_data(input, limits, shared, output);
+            } else {
                 stream.handle_segment(input, limits, shared, output);
-            });
+            }
+        });
+        if bytes_seen(reporter) > seen_before {
+            self.last_payload = reporter.time;
         }
-        if segment.flags.fin() {
-            self.note_end(reporter.time, direction, How::Fin);
-        }
+        self.note_fins(reporter.time);
+        self.settle_reset_ahead(reporter);
         self.outlook(travel)
+    }
+
+    /// Whether a SYN is this connection's: one that is seen before the kernel judged it may be anybody's.
+    fn is_syn_credible(&self, travel: Travel, segment: &Segment<'_>) -> bool {
+        let Travel { direction, vantage, .. } = travel;
+        let is_repeated = self.initial(direction) == Some(segment.sequence);
+        if vantage == Vantage::Leaving || is_repeated {
+            return true;
+        }
+        if vantage == Vantage::Between && segment.flags.ack() && !self.has_payload() {
+            return true;
+        }
+        let is_first = in_direction(&self.streams, direction).is_none();
+        let answers = match (segment.flags.ack(), self.initial(direction.reverse())) {
+            (true, Some(_)) => self.is_syn_acknowledged_by(direction.reverse(), segment.acknowledgment),
+            _ => true,
+        };
+        is_first && answers
     }
 
     /// Where the streams begin.
     fn learn_positions(
         &mut self,
-        direction: Direction,
+        travel: Travel,
         segment: &Segment<'_>,
-        shared: &reassembler::Shared,
+        shared: &mut reassembler::Shared,
         reporter: &mut Reporter<'_>,
     ) {
+        let Travel { direction, vantage, .. } = travel;
         let flags = segment.flags;
-        if flags.syn() {
-            of(&mut self.initial, direction).get_or_insert(segment.sequence);
+        if flags.syn() && self.initial(direction) != Some(segment.sequence) {
+            *of(&mut self.initial, direction) = Some(segment.sequence);
+            // A server that answers a repeated SYN may choose another number.
+            let stream = of(&mut self.streams, direction);
+            if stream
+                .as_ref()
+                .is_some_and(|stream| stream.offset() == 0 && stream.next() != segment.payload_sequence())
+                && let Some(mut stream) = stream.take()
+            {
+                stream.forget(shared);
+            }
         }
-        if of(&mut self.streams, direction).is_none()
-            && (flags.syn() || segment.payload_length > 0 || flags.fin())
-        {
+        let begins = flags.syn() || ((segment.payload_length > 0 || flags.fin()) && !flags.rst());
+        if begins && in_direction(&self.streams, direction).is_none() {
             reporter.told.account_of(direction).start_seen = flags.syn();
             *of(&mut self.streams, direction) = Some(Reassembler::new(segment.payload_sequence(), shared));
         }
         let reverse = direction.reverse();
-        if flags.ack() && of(&mut self.streams, reverse).is_none() {
+        if flags.ack() && in_direction(&self.streams, reverse).is_none() {
             // What is acknowledged first is the SYN, if this is the answer to it: then the start is known.
             let answers_first = flags.syn()
                 || self.initial(direction).is_some_and(|initial| initial.plus(1) == segment.sequence);
+            if vantage == Vantage::Reaching && !answers_first {
+                return;
+            }
             if answers_first {
                 let initial = SequenceNumber(segment.acknowledgment.0.wrapping_sub(1));
                 of(&mut self.initial, reverse).get_or_insert(initial);
@@ -217,28 +314,99 @@ impl TcpConnection {
 
     fn handle_reset(
         &mut self,
-        direction: Direction,
+        travel: Travel,
         segment: &Segment<'_>,
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) -> Outlook {
-        // A reset counts only in the receive window (RFC 5961 §3); anybody can send one elsewhere.
-        let plausible = of(&mut self.streams, direction)
-            .as_ref()
-            .is_none_or(|stream| (0..=1 << 30).contains(&segment.sequence.distance_from(stream.next())));
-        if !plausible {
-            return Outlook::Open;
+        let direction = travel.direction;
+        let sign = self.sign(reporter.time);
+        let Segment { sequence, .. } = *segment;
+        let verdict = match in_direction(&self.streams, direction) {
+            _ if travel.vantage == Vantage::Leaving => Verdict::Believed,
+            None => self.judge_reset_of_unknown(direction, segment),
+            Some(stream) if stream.is_next(sequence) => Verdict::Believed,
+            Some(stream) => match stream.bytes_ahead(sequence) {
+                Some(ahead) if ahead <= stream.bytes_explained(&shared.reassembly) => Verdict::Believed,
+                Some(_) if travel.vantage == Vantage::Between => Verdict::Ahead(stream.offset()),
+                _ => Verdict::Rejected,
+            },
+        };
+        match verdict {
+            Verdict::Believed => {
+                self.believe_reset(direction, sequence, sign, shared, reporter);
+                Outlook::Over
+            }
+            Verdict::Ahead(offset) => {
+                let ahead = ResetAhead { direction, sequence, offset, sign };
+                if self.reset_ahead.is_none_or(|before| self.is_contradicted(&before)) {
+                    self.reset_ahead = Some(ahead);
+                }
+                Outlook::Open
+            }
+            Verdict::Rejected => {
+                reject_reset(direction, reporter);
+                Outlook::Open
+            }
         }
-        self.reset_seen = true;
-        self.note_end(reporter.time, direction, How::Rst);
-        self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-            stream.handle_end(Some(segment.sequence), false, shared, output);
-        });
-        Outlook::Over
     }
 
-    fn note_end(&mut self, time: Time, direction: Direction, how: How) {
-        self.first_sign_of_end.get_or_insert(SignOfEnd { time, by: sender(direction), how });
+    /// A RST of an end of which nothing else was seen must answer what the other end sent (RFC 9293 §3.10.7.3).
+    fn judge_reset_of_unknown(&self, direction: Direction, segment: &Segment<'_>) -> Verdict {
+        let reverse = direction.reverse();
+        let answered = in_direction(&self.streams, reverse).as_ref();
+        let answers = answered.is_some_and(|stream| stream.is_next(segment.acknowledgment))
+            || self.is_syn_acknowledged_by(reverse, segment.acknowledgment);
+        if segment.flags.ack() && answers { Verdict::Believed } else { Verdict::Rejected }
+    }
+
+    fn believe_reset(
+        &mut self,
+        direction: Direction,
+        sequence: SequenceNumber,
+        sign: Sign,
+        shared: &mut Shared,
+        reporter: &mut Reporter<'_>,
+    ) {
+        self.reset = Some((direction, sign));
+        self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
+            stream.handle_end(Some(sequence), 0, shared, output);
+        });
+    }
+
+    /// Whether bytes came in order behind a RST.
+    fn is_contradicted(&self, reset: &ResetAhead) -> bool {
+        let stream = in_direction(&self.streams, reset.direction).as_ref();
+        stream.is_none_or(|stream| stream.offset() != reset.offset && !stream.is_next(reset.sequence))
+    }
+
+    /// A RST came before the bytes that it follows: it ends the connection once they are there, and is none once
+    /// bytes behind it are.
+    fn settle_reset_ahead(&mut self, reporter: &mut Reporter<'_>) {
+        let Some(ahead) = self.reset_ahead else { return };
+        let Some(stream) = in_direction(&self.streams, ahead.direction) else { return };
+        if stream.is_next(ahead.sequence) {
+            self.reset = Some((ahead.direction, ahead.sign));
+            self.reset_ahead = None;
+        } else if stream.bytes_ahead(ahead.sequence).is_none() {
+            self.reset_ahead = None;
+            reject_reset(ahead.direction, reporter);
+        }
+    }
+
+    fn sign(&self, time: Time) -> Sign {
+        Sign { time, last_payload: self.last_payload }
+    }
+
+    fn note_fins(&mut self, time: Time) {
+        let sign = self.sign(time);
+        for (fin, stream) in self.fins.iter_mut().zip(&self.streams) {
+            if !stream.as_ref().is_some_and(Reassembler::has_fin) {
+                *fin = None;
+            } else if fin.is_none() {
+                *fin = Some(sign);
+            }
+        }
     }
 
     fn outlook(&self, travel: Travel) -> Outlook {
@@ -246,7 +414,9 @@ impl TcpConnection {
             stream.as_ref().is_some_and(|stream| stream.has_ended() && stream.is_fin_acknowledged())
         };
         let [client, server] = &self.streams;
-        if [client, server].iter().all(|stream| stream.as_ref().is_some_and(Reassembler::has_ended)) {
+        if self.reset.is_some()
+            || [client, server].iter().all(|stream| stream.as_ref().is_some_and(Reassembler::has_ended))
+        {
             return Outlook::Over;
         }
         if (is_done(client) || is_done(server)) && self.session.has_closed_both_ways() {
@@ -265,13 +435,19 @@ impl TcpConnection {
 
     /// Ends the connection and tells its account. `how` where no sign of the end was seen.
     pub(crate) fn close(&mut self, unseen: How, shared: &mut Shared, reporter: &mut Reporter<'_>) {
-        let in_file = self.vantage == Vantage::Between;
+        let may_lack_bytes = self
+            .streams
+            .each_ref()
+            .map(|stream| stream.as_ref().is_some_and(|stream| stream.may_lack_bytes(&shared.reassembly)));
+        self.decide_reset_ahead(shared, reporter);
+        let alone = if self.vantage == Vantage::Between { ALONE } else { 0 };
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-                stream.handle_end(None, in_file, shared, output);
+                stream.handle_end(None, alone, shared, output);
             });
         }
-        let end = if self.reset_seen { StreamEnd::Reset } else { StreamEnd::Unseen };
+        self.note_fins(reporter.time);
+        let end = if self.reset.is_some() { StreamEnd::Reset } else { StreamEnd::Unseen };
         let retransmitted =
             self.streams.each_ref().map(|stream| stream.as_ref().map_or(0, Reassembler::bytes_retransmitted));
         let ended = self.streams.each_ref().map(|stream| stream.as_ref().is_some_and(Reassembler::has_ended));
@@ -279,29 +455,31 @@ impl TcpConnection {
 
         // Behind a close handshake nothing may follow: where one end's FIN is acknowledged too, all was seen, though
         // the kernel hides the other end's FIN once the socket waits in TIME_WAIT.
-        let closed_both_ways = self.session.has_closed_both_ways();
-        for (index, account) in reporter.told.account.iter_mut().enumerate() {
-            account.bytes_retransmitted = retransmitted.get(index).copied().unwrap_or_default();
-            account.end_seen = self.reset_seen
-                || ended.get(index).copied().unwrap_or_default()
-                || (closed_both_ways && ended.contains(&true));
+        let closed_both_ways = self.session.has_closed_both_ways() && ended.contains(&true);
+        for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+            // A RST tells where its own direction ends. Of the other one, the last packets may be among the lost.
+            let is_reset = self
+                .reset
+                .is_some_and(|(by, _)| by == direction || !in_direction(&may_lack_bytes, direction));
+            let account = reporter.told.account_of(direction);
+            account.bytes_retransmitted = *in_direction(&retransmitted, direction);
+            account.end_seen = *in_direction(&ended, direction) || is_reset || closed_both_ways;
         }
 
-        let sign = self.first_sign_of_end;
-        let (closed_by, how, code, reason, time) = match (self.session.first_close(), sign) {
-            (Some(close), sign) => {
-                let time = sign.map_or(close.time, |sign| sign.time.min(close.time));
-                (Some(close.by), How::CloseFrame, close.code, &*close.reason, time)
+        let (closed_by, how, code, reason, time, idle_from) = match (self.first_close(), self.first_sign()) {
+            (Some(close), _) => {
+                let last_payload = self.session.last_payload_before_close().unwrap_or(reporter.told.opened);
+                (Some(close.by), How::CloseFrame, close.code, &*close.reason, close.time, last_payload)
             }
-            (None, Some(sign)) => (Some(sign.by), sign.how, None, "", sign.time),
-            (None, None) => (None, unseen, None, "", reporter.time),
+            (None, Some((by, how, sign))) => (Some(by), how, None, "", sign.time, sign.last_payload),
+            (None, None) => (None, unseen, None, "", reporter.time, self.last_payload),
         };
         let closed = ConnectionClosed {
             closed_by,
             how,
             code,
             reason,
-            idle: self.idle_before(time, reporter.told.opened),
+            idle: time.since(idle_from.max(reporter.told.opened)),
             duration: reporter.time.since(reporter.told.opened),
             account: reporter.told.account,
         };
@@ -318,9 +496,36 @@ impl TcpConnection {
         }
     }
 
-    fn idle_before(&self, end: Time, opened: Time) -> Duration {
-        let before = self.session.last_payload_before_close().unwrap_or(self.last_payload);
-        end.since(before.max(opened))
+    /// In a file, a RST ahead of all that was seen is believed if nothing contradicts it until the end.
+    fn decide_reset_ahead(&mut self, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        let Some(reset) = self.reset_ahead.take() else { return };
+        let ahead = in_direction(&self.streams, reset.direction)
+            .as_ref()
+            .and_then(|stream| stream.bytes_ahead(reset.sequence));
+        if !self.is_contradicted(&reset) && ahead.is_some_and(|ahead| ahead <= ALONE) {
+            self.believe_reset(reset.direction, reset.sequence, reset.sign, shared, reporter);
+        } else {
+            reject_reset(reset.direction, reporter);
+        }
+    }
+
+    /// The first FIN or RST.
+    fn first_sign(&self) -> Option<(Peer, How, Sign)> {
+        let [client, server] = self.fins;
+        let client = client.map(|sign| (Peer::Client, How::Fin, sign));
+        let server = server.map(|sign| (Peer::Server, How::Fin, sign));
+        let reset = self.reset.map(|(direction, sign)| (sender(direction), How::Rst, sign));
+        [client, server, reset].into_iter().flatten().min_by_key(|(_, _, sign)| sign.time)
+    }
+
+    /// The first close frame, where it is the first sign of the end. An end's own FIN follows its close frame in the
+    /// stream, even if it was captured before.
+    fn first_close(&self) -> Option<&FirstClose> {
+        let close = self.session.first_close()?;
+        let is_first = self
+            .first_sign()
+            .is_none_or(|(by, how, sign)| close.time <= sign.time || (how == How::Fin && by == close.by));
+        is_first.then_some(close)
     }
 
     fn with_stream(
@@ -346,20 +551,55 @@ struct Conversation<'a, 'r> {
     reporter: &'a mut Reporter<'r>,
 }
 
+fn bytes_seen(reporter: &Reporter<'_>) -> u64 {
+    reporter.told.account.iter().map(|account| account.bytes_seen).sum()
+}
+
+fn reject_reset(direction: Direction, reporter: &mut Reporter<'_>) {
+    reporter.anomaly(Some(direction), AnomalyCode::ResetOutOfSequence, "the packet is ignored");
+}
+
+impl Conversation<'_, '_> {
+    fn report_gap(&mut self, length: u64, cause: GapCause) {
+        let account = self.reporter.told.account_of(self.direction);
+        let offset = account.bytes_seen.saturating_add(account.bytes_missing);
+        self.reporter.gap(self.direction, offset, length, cause);
+    }
+
+    /// A gap of unknown length: longer than any frame.
+    fn lose_place(&mut self, cause: GapCause) {
+        let chunk = Chunk::Gap { length: u64::MAX, cause };
+        self.session.handle_chunk(self.direction, chunk, self.shared, self.reporter);
+    }
+}
+
 impl Output for Conversation<'_, '_> {
     fn handle_chunk(&mut self, chunk: Chunk<'_>) {
         match chunk {
             Chunk::Data(data) => {
                 self.reporter.told.account_of(self.direction).bytes_seen += data.len() as u64;
             }
-            Chunk::Gap { length, cause } => {
-                let account = self.reporter.told.account_of(self.direction);
-                let offset = account.bytes_seen.saturating_add(account.bytes_missing);
-                self.reporter.gap(self.direction, offset, length, cause);
-            }
+            Chunk::Gap { length, cause } => self.report_gap(length, cause),
             Chunk::End => {}
         }
         self.session.handle_chunk(self.direction, chunk, self.shared, self.reporter);
+    }
+
+    fn handle_break(&mut self, length: u64, cause: GapCause) {
+        self.report_gap(length, cause);
+        if length == 0 {
+            // Where the stream stands was not known before: neither is its start.
+            self.reporter.told.account_of(self.direction).start_seen = false;
+        }
+        self.lose_place(cause);
+    }
+
+    fn handle_doubt(&mut self) {
+        // Between two frames there is nothing to join wrongly.
+        if self.session.is_within_frame(self.direction) {
+            self.report_gap(0, GapCause::CaptureLoss);
+            self.lose_place(GapCause::CaptureLoss);
+        }
     }
 
     fn handle_misfit(&mut self, misfit: Misfit) {
@@ -368,7 +608,14 @@ impl Output for Conversation<'_, '_> {
                 (AnomalyCode::SegmentOutsideWindow, "farther than any receive window reaches")
             }
             Misfit::OverlapDiffers => (AnomalyCode::OverlapDiffers, "the first copy is shown"),
-            Misfit::DataAfterFin => (AnomalyCode::DataAfterFin, "the bytes are ignored"),
+            Misfit::DataAfterFin => {
+                (AnomalyCode::DataAfterFin, "the bytes are ignored unless the receiver acknowledges them")
+            }
+            Misfit::FinPassed => (
+                AnomalyCode::DataAfterFin,
+                "the FIN is ignored: the stream went on in order or was acknowledged",
+            ),
+            Misfit::LateData => (AnomalyCode::LateDataAfterGap, "the bytes are ignored"),
         };
         self.reporter.anomaly(Some(self.direction), code, detail);
     }

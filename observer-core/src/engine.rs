@@ -8,24 +8,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::connection::{Outlook, Shared, TcpConnection, Travel, Vantage};
+use crate::connection::{Outlook, Shared, TcpConnection, Travel};
 use crate::limits::{Limit, Limits};
 use crate::packet::{Packet, Socket};
-use crate::record::{CaptureCounters, Direction, How, Kind, Peer, Record, Sink, Summary};
+use crate::record::{CaptureCounters, Direction, GapCause, How, Kind, Peer, Record, Sink, Summary};
 use crate::reporter::{Reporter, Told, count_limit};
 use crate::session;
 use crate::table::{Index, Key, Table};
-use crate::tcp::reassembler;
+use crate::tcp::reassembler::{self, Vantage};
 use crate::tcp::segment::{self, Segment};
 use crate::time::{MonotonicTime, Time};
 
 /// How long a connection is kept whose observed socket has closed and of which nothing more is seen: the kernel does
 /// not show what reaches a socket in TIME_WAIT, so its last packets may never come.
 const LINGER: Duration = Duration::from_secs(5);
-
-/// Handshakes under way between the same two addresses: one in each of some network namespaces, and repeated
-/// attempts with new sequence numbers. The oldest gives way.
-const MAXIMUM_ATTEMPTS: usize = 16;
 
 /// What a capture tells the engine.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +82,16 @@ struct Tracked {
     /// Of a handshake under way: whose packets it consists of.
     listener: Option<u64>,
     netns_cookie: Option<u64>,
+    /// The capture's losses when it began.
+    losses: u64,
     lingers: bool,
+}
+
+impl Tracked {
+    /// Who gives way first among handshakes under way, before age decides.
+    const fn progress(&self) -> u8 {
+        self.tcp.is_answered() as u8 + self.tcp.is_established() as u8
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +148,10 @@ impl Engine {
             }
             let until = after(tracked.tcp.last_packet(), LINGER);
             if until <= now.monotonic {
-                self.close(lingering.index, How::Unseen, now, sink);
+                // The socket may be half closed: then its other end may go on after any time.
+                if let Some(key) = self.close(lingering.index, How::Unseen, now, sink) {
+                    self.table.forget_closed(&key);
+                }
             } else {
                 self.lingering.push_back(Lingering { until, ..lingering });
             }
@@ -201,7 +209,13 @@ impl Engine {
                     self.lingering.push_back(Lingering { until, index, serial: tracked.serial });
                 }
             }
-            Outlook::Over => self.close(index, How::Unseen, packet.time, sink),
+            Outlook::Over => {
+                self.close(index, How::Unseen, packet.time, sink);
+                return;
+            }
+        }
+        if tracked.tcp.is_established() {
+            self.table.promote(index);
         }
     }
 
@@ -225,7 +239,7 @@ impl Engine {
             (Peer::Client, false) | (Peer::Server, true) => Direction::ServerToClient,
         };
         let vantage = if socket.outgoing { Vantage::Leaving } else { Vantage::Reaching };
-        let travel = Travel { direction, vantage };
+        let travel = Travel { direction, vantage, cut_by: cut_by(packet) };
         // The headers may have been rewritten on the way out; the other end's address is right in any case.
         let (local, remote) = if socket.outgoing {
             (segment.source, segment.destination)
@@ -237,7 +251,8 @@ impl Engine {
         let key = Key::Socket(socket.cookie);
         if !is_listener {
             if let Some(index) = self.table.candidates(&key).first().copied() {
-                if !self.is_new_attempt(index, direction, segment) {
+                // Only the observed socket itself can begin anew: what reaches it may be anybody's SYN.
+                if !socket.outgoing || !self.is_new_attempt(index, direction, segment) {
                     return Some((index, travel));
                 }
                 self.close(index, How::Unseen, packet.time, sink);
@@ -259,8 +274,7 @@ impl Engine {
             return Some((index, travel));
         }
 
-        let begins = segment.flags.syn() || (segment.payload_length > 0 && !segment.flags.rst());
-        if !begins {
+        if !self.may_begin(&handshake, socket, is_listener, segment) {
             return None;
         }
         let own = if socket.local.ip().is_unspecified() {
@@ -274,18 +288,57 @@ impl Engine {
             Peer::Server => (other, own),
         };
         let key = if is_listener { handshake } else { key };
-        let attempts = self.table.candidates(&key);
-        if attempts.len() >= MAXIMUM_ATTEMPTS
-            && let Some(oldest) = attempts.first().copied()
-        {
-            self.close(oldest, How::Evicted, packet.time, sink);
-        }
+        self.make_room_for_attempt(&key, packet.time, sink);
         let index = self.begin(packet, key, client, server, segment.flags.syn(), sink);
         if let Some(tracked) = self.table.get_mut(index) {
             tracked.listener = is_listener.then_some(socket.cookie);
             tracked.netns_cookie = socket.netns_cookie;
         }
         Some((index, travel))
+    }
+
+    /// Whether a packet of a socket, of which no connection is known, begins one. What reaches a listener begins one
+    /// with its SYN only: all else is judged by the kernel against a handshake, which was seen.
+    fn may_begin(&self, handshake: &Key, socket: &Socket, is_listener: bool, segment: &Segment<'_>) -> bool {
+        let flags = segment.flags;
+        if flags.rst() {
+            return false;
+        }
+        if flags.syn() {
+            let is_answer = flags.ack();
+            return match (is_listener, socket.outgoing) {
+                (true, outgoing) => outgoing || !is_answer,
+                (false, outgoing) => outgoing || (is_answer && socket.role == Peer::Client),
+            };
+        }
+        if is_listener || segment.payload_length == 0 {
+            return false;
+        }
+        // An accepted socket has its handshake's numbers: where these are known, what does not fit is not its.
+        let has_handshake = self.table.candidates(handshake).iter().any(|index| {
+            self.table.get(*index).is_some_and(|tracked| {
+                tracked.tcp.is_established()
+                    && tracked.losses == self.shared.reassembly.losses
+                    && !is_elsewhere(tracked, socket, false)
+            })
+        });
+        socket.outgoing || !has_handshake
+    }
+
+    /// Keeps the handshakes under way between two addresses within their bound.
+    fn make_room_for_attempt(&mut self, key: &Key, time: Time, sink: &mut dyn Sink) {
+        let attempts = self.table.candidates(key);
+        if !matches!(key, Key::Handshake { .. })
+            || attempts.len() < self.config.limits.handshakes_per_address.max(1)
+        {
+            return;
+        }
+        // Of equals, the first one is the oldest.
+        let victim = attempts.iter().min_by_key(|index| self.table.get(**index).map(Tracked::progress));
+        if let Some(victim) = victim.copied() {
+            count_limit(&mut self.totals, Limit::Handshakes);
+            self.close(victim, How::Evicted, time, sink);
+        }
     }
 
     /// The handshake under way that a packet belongs to: the one whose sequence numbers it is nearest to.
@@ -299,29 +352,29 @@ impl Engine {
     ) -> Option<Index> {
         let distance = |index: &Index| {
             let tracked = self.table.get(*index)?;
-            let elsewhere = match (tracked.netns_cookie, socket.netns_cookie) {
-                (Some(one), Some(other)) => one != other,
-                _ => is_listener && tracked.listener != Some(socket.cookie),
-            };
-            if elsewhere {
+            if is_elsewhere(tracked, socket, is_listener) {
                 return None;
             }
             if segment.flags.syn() {
                 // A SYN has its connection's own number: nothing else will do.
                 let initial = tracked.tcp.initial(direction);
-                let answered = tracked.tcp.initial(direction.reverse());
-                let fits = match (initial, answered) {
-                    (Some(initial), _) => initial == segment.sequence,
-                    (None, Some(answered)) => {
-                        segment.flags.ack() && answered.plus(1) == segment.acknowledgment
-                    }
-                    (None, None) => false,
-                };
+                let answers = segment.flags.ack()
+                    && tracked.tcp.is_syn_acknowledged_by(direction.reverse(), segment.acknowledgment);
+                // A server may answer a repeated SYN with another number.
+                let may_answer = initial.is_none() || (socket.outgoing && !tracked.tcp.is_established());
+                let fits = initial == Some(segment.sequence) || (answers && may_answer);
                 return fits.then_some((0, *index));
+            }
+            if is_listener && !tracked.tcp.is_confirmed_by(segment, self.has_lost_since(tracked)) {
+                return None;
             }
             Some((tracked.tcp.distance_from_handshake(direction, segment)?, *index))
         };
         self.table.candidates(key).iter().filter_map(distance).min().map(|(_, index)| index)
+    }
+
+    const fn has_lost_since(&self, tracked: &Tracked) -> bool {
+        self.shared.reassembly.losses > tracked.losses
     }
 
     fn route_by_addresses(
@@ -340,7 +393,10 @@ impl Engine {
                 Direction::ServerToClient
             };
             if !self.is_new_attempt(index, direction, segment) {
-                return Some((index, Travel { direction, vantage: Vantage::Between }));
+                return Some((
+                    index,
+                    Travel { direction, vantage: Vantage::Between, cut_by: cut_by(packet) },
+                ));
             }
             self.close(index, How::Unseen, packet.time, sink);
         }
@@ -362,7 +418,7 @@ impl Engine {
             return None;
         }
         let index = self.begin(packet, key, client, server, flags.syn(), sink);
-        Some((index, Travel { direction, vantage: Vantage::Between }))
+        Some((index, Travel { direction, vantage: Vantage::Between, cut_by: cut_by(packet) }))
     }
 
     /// Which way a segment goes whose connection's beginning was not seen; `None` where it is not worth following.
@@ -389,10 +445,13 @@ impl Engine {
     /// Whether a segment opens a new connection under the key of one that is known.
     fn is_new_attempt(&self, index: Index, direction: Direction, segment: &Segment<'_>) -> bool {
         let Some(tracked) = self.table.get(index) else { return false };
-        segment.flags.syn()
-            && !segment.flags.ack()
-            && (direction == Direction::ServerToClient
-                || tracked.tcp.initial(direction).is_none_or(|initial| initial != segment.sequence))
+        let is_known = tracked.tcp.initial(direction).is_some_and(|initial| initial == segment.sequence);
+        match (segment.flags.syn(), segment.flags.ack()) {
+            (true, false) => direction == Direction::ServerToClient || !is_known,
+            // The answer to a SYN that was not captured.
+            (true, true) => !is_known && tracked.tcp.has_payload(),
+            (false, _) => false,
+        }
     }
 
     fn begin(
@@ -427,13 +486,14 @@ impl Engine {
                 tcp: TcpConnection::new(from_start, packet.time),
                 listener: None,
                 netns_cookie: None,
+                losses: self.shared.reassembly.losses,
                 lingers: false,
             },
         )
     }
 
-    fn close(&mut self, index: Index, unseen: How, time: Time, sink: &mut dyn Sink) {
-        let Some((key, mut tracked)) = self.table.remove(index) else { return };
+    fn close(&mut self, index: Index, unseen: How, time: Time, sink: &mut dyn Sink) -> Option<Key> {
+        let (key, mut tracked) = self.table.remove(index)?;
         let is_evicted = unseen == How::Evicted;
         if !is_evicted && !matches!(key, Key::Handshake { .. }) {
             self.table.remember_closed(key);
@@ -441,7 +501,20 @@ impl Engine {
         let mut reporter =
             Reporter { config: &self.config, totals: &mut self.totals, told: &mut tracked.told, sink, time };
         tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
+        Some(key)
     }
+}
+
+/// Whether a handshake under way is known to be in another network namespace than a socket.
+fn is_elsewhere(tracked: &Tracked, socket: &Socket, is_listener: bool) -> bool {
+    match (tracked.netns_cookie, socket.netns_cookie) {
+        (Some(one), Some(other)) => one != other,
+        _ => is_listener && tracked.listener != Some(socket.cookie),
+    }
+}
+
+const fn cut_by(packet: &Packet<'_>) -> GapCause {
+    if packet.rest_lost { GapCause::CaptureLoss } else { GapCause::SnapLength }
 }
 
 const fn end_of(told: &mut Told, peer: Peer) -> &mut SocketAddr {

@@ -8,13 +8,22 @@
 pub struct Limits {
     /// Connections tracked at once. Shed: the one that was idle longest, reported as closed with `how: evicted`.
     pub connections: usize,
+    /// Handshakes under way between the same two addresses: one in each of some network namespaces, and repeated
+    /// attempts with new sequence numbers. Shed: the oldest, of those that the server has not answered if there are
+    /// any, else of those that the client has not confirmed.
+    pub handshakes_per_address: usize,
     /// Payload bytes held for one direction of one connection while a hole before them may still fill.
     /// Shed: the hole is given up and becomes a gap.
     pub reassembly_bytes: usize,
     /// Separate runs of bytes held likewise. Shed: as above.
     pub reassembly_runs: usize,
-    /// The same bytes for all connections together. Shed: as above, for the direction that asks for more.
+    /// The same bytes for all connections together. No direction may hold more than a sixteenth of what is left of
+    /// them ([`Limits::REASSEMBLY_SHARES`]), so that many who hold much never leave nothing for the next one.
+    /// Shed: as above, for the direction that asks for more than its share.
     pub reassembly_total_bytes: usize,
+    /// What SYNs carry, for all connections together, until it is known whether the receiver takes it. Shed: what a
+    /// further SYN carries becomes a gap, if it turns out to be taken.
+    pub syn_data_total_bytes: usize,
     /// An HTTP request or response head. Shed: the direction is reported as `head-too-long`, and what follows is
     /// decoded by its looks, if it looks like anything.
     pub head_bytes: usize,
@@ -41,13 +50,20 @@ pub struct Limits {
     pub closed_connections: usize,
 }
 
+impl Limits {
+    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] is cut: each direction may hold one.
+    pub const REASSEMBLY_SHARES: usize = 16;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 131_072,
+            handshakes_per_address: 16,
             reassembly_bytes: 4 << 20,
             reassembly_runs: 1_024,
             reassembly_total_bytes: 256 << 20,
+            syn_data_total_bytes: 4 << 20,
             head_bytes: 64 << 10,
             early_bytes: 64 << 10,
             pending_requests: 32,
@@ -67,10 +83,14 @@ impl Default for Limits {
 pub enum Limit {
     /// [`Limits::connections`].
     Connections,
+    /// [`Limits::handshakes_per_address`].
+    Handshakes,
     /// [`Limits::reassembly_bytes`] or [`Limits::reassembly_runs`].
     Reassembly,
     /// [`Limits::reassembly_total_bytes`].
     ReassemblyTotal,
+    /// [`Limits::syn_data_total_bytes`].
+    SynData,
     /// [`Limits::head_bytes`].
     Head,
     /// [`Limits::early_bytes`].
@@ -93,10 +113,12 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Connections,
+        Self::Handshakes,
         Self::Reassembly,
         Self::ReassemblyTotal,
+        Self::SynData,
         Self::Head,
         Self::Early,
         Self::PendingRequests,
@@ -112,8 +134,10 @@ impl Limit {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
+            Self::Handshakes => "handshakes_per_address",
             Self::Reassembly => "reassembly",
             Self::ReassemblyTotal => "reassembly_total",
+            Self::SynData => "syn_data",
             Self::Head => "head",
             Self::Early => "early",
             Self::PendingRequests => "pending_requests",

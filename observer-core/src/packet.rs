@@ -17,6 +17,8 @@ pub struct Packet<'a> {
     pub data: &'a [u8],
     /// Its length in bytes from the IP header on, as it was on the wire.
     pub length: u32,
+    /// Whether the rest was lost by the capture, other than by a snap length.
+    pub rest_lost: bool,
     /// The capture's number of the interface that it passed, for [`Event::Interface`](crate::Event::Interface).
     pub interface: Option<u32>,
     /// The socket that it belongs to, where the capture is attached to sockets.

@@ -274,7 +274,8 @@ pub struct Gap {
     pub direction: Direction,
     /// Offset of the first one in the direction's byte stream, from the first byte that was seen or known.
     pub offset: u64,
-    /// How many.
+    /// How many. Where more than 1 GiB may be missing, or where the stream stands was not known: at least so
+    /// many, and 0 where nothing is known.
     pub length: u64,
     /// Why.
     pub cause: GapCause,
@@ -346,11 +347,12 @@ pub struct ConnectionClosed<'a> {
     pub closed_by: Option<Peer>,
     /// How.
     pub how: How,
-    /// The code of the first close frame.
+    /// The code of the first close frame, where that is the first sign of the end.
     pub code: Option<u16>,
-    /// The reason of the first close frame, as far as a right one may be long.
+    /// The reason of the first close frame, likewise, as far as a right one may be long.
     pub reason: &'a str,
-    /// From the last payload byte or, where there was none, from the opening to the first sign of the end.
+    /// To the first sign of the end, from the last payload byte before it or, where there was none, from the opening.
+    /// A close frame, with all in its segment, is a sign.
     pub idle: core::time::Duration,
     /// From the first packet seen to the end.
     pub duration: core::time::Duration,
@@ -372,7 +374,7 @@ pub struct Account {
     pub bytes_seen: u64,
     /// Payload bytes of the TCP stream that exist and were not seen.
     pub bytes_missing: u64,
-    /// Gaps they lie in.
+    /// Gaps they lie in. One may be of unknown length, and counted here alone.
     pub gaps: u64,
     /// Of the bytes seen: those that belong to no head, body or frame that was understood: another protocol, or the
     /// place was lost. A hole within a frame that was dropped counts with them.
@@ -394,7 +396,11 @@ pub struct Account {
 impl Account {
     /// Whether every byte was seen, from the first to the last, and none was skipped.
     pub const fn is_complete(&self) -> bool {
-        self.start_seen && self.end_seen && self.bytes_missing == 0 && self.bytes_skipped == 0
+        self.start_seen
+            && self.end_seen
+            && self.bytes_missing == 0
+            && self.gaps == 0
+            && self.bytes_skipped == 0
     }
 
     /// Adds what another account counts; whether starts and ends were seen is nobody's sum.

@@ -31,7 +31,8 @@ use crate::websocket::Extensions;
 use crate::websocket::decoder::{self, Decoder, StreamEnd};
 
 use early::{Content, Early, Room};
-use ending::{Ending, FirstClose};
+use ending::Ending;
+pub(crate) use ending::FirstClose;
 use pending::{Pending, Request};
 
 const NOT_DECODED: &str = "the connection is not decoded";
@@ -83,6 +84,8 @@ pub(crate) struct Session {
     /// Something of the heads was not seen or not understood: answers cannot be told to belong to their requests by
     /// their order, the place may be wrong, and no blame follows from it.
     by_looks: bool,
+    /// Whether the client has sent nothing since an upgrade request whose answer is no longer waited for.
+    client_is_behind_request: bool,
     ending: Ending,
 }
 
@@ -157,6 +160,7 @@ impl Session {
             server: half(Direction::ServerToClient),
             pending: Pending::default(),
             by_looks: !from_start,
+            client_is_behind_request: false,
             ending: Ending::default(),
         }
     }
@@ -169,6 +173,24 @@ impl Session {
     /// Whether both ends have sent a close frame.
     pub(crate) fn has_closed_both_ways(&self) -> bool {
         self.ending.seen == [true, true]
+    }
+
+    /// Whether a direction is in the middle of a frame, of a head, or of a body whose end matters.
+    pub(crate) fn is_within_frame(&self, direction: Direction) -> bool {
+        let half = match direction {
+            Direction::ClientToServer => &self.client,
+            Direction::ServerToClient => &self.server,
+        };
+        match half {
+            Half::Frames(decoder) | Half::Seeking(decoder) => {
+                decoder.is_synchronised() && !decoder.is_between_frames()
+            }
+            Half::Head(heading) => {
+                let ends_soon = !matches!(heading.body, Body::Length(0) | Body::UntilClose);
+                heading.time_first.is_some() || ends_soon
+            }
+            Half::Unknown | Half::Early(_) | Half::Ignored => false,
+        }
     }
 
     /// When the last bytes before the first close frame came, if there was one.
@@ -189,7 +211,7 @@ impl Session {
             Chunk::Gap { length, .. } => session.handle_gap(direction, length, shared, reporter),
             Chunk::End => session.end_half(direction, StreamEnd::Fin, shared, reporter),
         });
-        if self.ending.first.is_none() {
+        if matches!(chunk, Chunk::Data(_)) && self.ending.first.is_none() {
             self.ending.last_payload = Some(reporter.time);
         }
     }
@@ -242,6 +264,7 @@ impl Session {
         reporter: &mut Reporter<'_>,
     ) {
         while !data.is_empty() {
+            self.client_is_behind_request &= direction == Direction::ServerToClient;
             data = match self.half(direction) {
                 Half::Unknown if looks_like_head(direction, data) => {
                     *self.half(direction) = Half::heading(direction);
@@ -282,6 +305,7 @@ impl Session {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
+        self.client_is_behind_request &= direction == Direction::ServerToClient;
         let answer_is_due = !self.pending.is_empty();
         match self.half(direction) {
             Half::Frames(_) | Half::Seeking(_) => self.decode(direction, None, length, shared, reporter),
@@ -372,7 +396,10 @@ impl Session {
         let decoder = Decoder::resynchronising(direction);
         match core::mem::replace(self.half(direction), Half::Seeking(decoder)) {
             Half::Head(heading) => skip(direction, heading.reader.pending_bytes() as u64, reporter),
-            Half::Early(early) => self.replay(*early, shared, reporter),
+            Half::Early(early) => {
+                self.client_is_behind_request = early.is_empty();
+                self.replay(*early, shared, reporter);
+            }
             known @ (Half::Frames(_) | Half::Seeking(_)) => *self.half(direction) = known,
             Half::Unknown | Half::Ignored => {}
         }
@@ -692,6 +719,10 @@ impl Session {
                 if let Half::Early(early) = core::mem::replace(&mut self.client, half) {
                     self.replay(*early, shared, reporter);
                 }
+            }
+            // Nothing came since the request: its frames begin with the next byte, however the answer was found.
+            Half::Seeking(_) if self.client_is_behind_request => {
+                self.client = Half::Frames(Decoder::new(direction, extensions));
             }
             // The answer to a request that was not seen as one.
             Half::Head(_) => self.seek(direction, shared, reporter),

@@ -42,8 +42,7 @@ pub(crate) struct Table<T> {
     entries: Slab<Entry<T>>,
     /// Most keys name one connection; [`Key::Handshake`] may name several.
     by_key: HashMap<Key, Vec<Index>>,
-    /// Connections whose handshake is under way, and all others: the former are let go of first, so that a flood of
-    /// SYNs pushes no conversation out.
+    /// By [`Rank`]: connections of the lower one are let go of first.
     orders: [Order; 2],
     /// Closed connections, and when each was closed, counted in closings.
     closed: HashMap<Key, u64>,
@@ -56,6 +55,7 @@ pub(crate) struct Table<T> {
 struct Entry<T> {
     value: T,
     key: Key,
+    rank: Rank,
     older: Option<Index>,
     newer: Option<Index>,
 }
@@ -67,10 +67,19 @@ struct Order {
     newest: Option<Index>,
 }
 
-const fn order_of(key: &Key) -> usize {
+/// What a connection is worth: a flood of SYNs pushes no conversation out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    /// Its handshake is under way.
+    Attempt,
+    /// Both ends have agreed to it.
+    Connection,
+}
+
+const fn rank_of(key: &Key) -> Rank {
     match key {
-        Key::Handshake { .. } => 0,
-        Key::Socket(_) | Key::Tuple(..) => 1,
+        Key::Handshake { .. } => Rank::Attempt,
+        Key::Socket(_) | Key::Tuple(..) => Rank::Connection,
     }
 }
 
@@ -95,10 +104,6 @@ impl<T> Table<T> {
         self.entries.get_mut(index).map(|entry| &mut entry.value)
     }
 
-    pub(crate) fn key(&self, index: Index) -> Option<Key> {
-        self.entries.get(index).map(|entry| entry.key)
-    }
-
     /// Every connection under a key.
     pub(crate) fn candidates(&self, key: &Key) -> &[Index] {
         self.by_key.get(key).map(Vec::as_slice).unwrap_or_default()
@@ -113,38 +118,52 @@ impl<T> Table<T> {
     }
 
     pub(crate) fn insert(&mut self, key: Key, value: T) -> Index {
-        let index = self.entries.insert(Entry { value, key, older: None, newer: None });
+        let rank = rank_of(&key);
+        let index = self.entries.insert(Entry { value, key, rank, older: None, newer: None });
         self.by_key.entry(key).or_default().push(index);
-        self.link_newest(order_of(&key), index);
+        self.link_newest(rank, index);
         index
     }
 
     /// Gives a connection another key.
     pub(crate) fn rename(&mut self, index: Index, key: Key) {
-        let Some(old) = self.key(index) else { return };
-        self.unlink(order_of(&old), index);
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let old = core::mem::replace(&mut entry.key, key);
         self.forget_key(&old, index);
-        if let Some(entry) = self.entries.get_mut(index) {
-            entry.key = key;
-        }
         self.by_key.entry(key).or_default().push(index);
-        self.link_newest(order_of(&key), index);
+        self.set_rank(index, rank_of(&key));
+    }
+
+    /// Notes that a handshake under way is complete, though its connection has no socket of its own yet.
+    pub(crate) fn promote(&mut self, index: Index) {
+        self.set_rank(index, Rank::Connection);
+    }
+
+    fn set_rank(&mut self, index: Index, rank: Rank) {
+        let Some(before) = self.entries.get(index).map(|entry| entry.rank) else { return };
+        if before == rank {
+            return;
+        }
+        self.unlink(before, index);
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.rank = rank;
+        }
+        self.link_newest(rank, index);
     }
 
     /// Notes that a connection is in use.
     pub(crate) fn touch(&mut self, index: Index) {
-        let Some(key) = self.key(index) else { return };
-        let order = order_of(&key);
-        if self.orders.get(order).is_some_and(|order| order.newest == Some(index)) {
+        let Some(rank) = self.entries.get(index).map(|entry| entry.rank) else { return };
+        if self.order(rank).newest == Some(index) {
             return;
         }
-        self.unlink(order, index);
-        self.link_newest(order, index);
+        self.unlink(rank, index);
+        self.link_newest(rank, index);
     }
 
     pub(crate) fn remove(&mut self, index: Index) -> Option<(Key, T)> {
-        let key = self.key(index)?;
-        self.unlink(order_of(&key), index);
+        let (key, rank) = self.entries.get(index).map(|entry| (entry.key, entry.rank))?;
+        self.unlink(rank, index);
         self.forget_key(&key, index);
         self.entries.try_remove(index).map(|entry| (entry.key, entry.value))
     }
@@ -190,7 +209,15 @@ impl<T> Table<T> {
         }
     }
 
-    fn unlink(&mut self, order: usize, index: Index) {
+    const fn order(&mut self, rank: Rank) -> &mut Order {
+        let [attempts, connections] = &mut self.orders;
+        match rank {
+            Rank::Attempt => attempts,
+            Rank::Connection => connections,
+        }
+    }
+
+    fn unlink(&mut self, rank: Rank, index: Index) {
         let Some(entry) = self.entries.get_mut(index) else { return };
         let (older, newer) = (entry.older.take(), entry.newer.take());
         if let Some(entry) = older.and_then(|older| self.entries.get_mut(older)) {
@@ -199,7 +226,7 @@ impl<T> Table<T> {
         if let Some(entry) = newer.and_then(|newer| self.entries.get_mut(newer)) {
             entry.older = older;
         }
-        let Some(order) = self.orders.get_mut(order) else { return };
+        let order = self.order(rank);
         if order.oldest == Some(index) {
             order.oldest = newer;
         }
@@ -208,8 +235,8 @@ impl<T> Table<T> {
         }
     }
 
-    fn link_newest(&mut self, order: usize, index: Index) {
-        let Some(order) = self.orders.get_mut(order) else { return };
+    fn link_newest(&mut self, rank: Rank, index: Index) {
+        let order = self.order(rank);
         let older = order.newest.replace(index);
         order.oldest.get_or_insert(index);
         if let Some(entry) = older.and_then(|older| self.entries.get_mut(older)) {
@@ -299,6 +326,17 @@ mod tests {
         assert!((1..=3).all(|cookie| table.was_closed(&socket(cookie))));
         table.remember_closed(socket(4));
         assert!(!table.was_closed(&socket(2)) && table.was_closed(&socket(1)));
+    }
+
+    #[test]
+    fn a_complete_handshake_goes_after_those_under_way() {
+        let mut table = Table::new(0);
+        let complete = table.insert(handshake(9), 'a');
+        let flood = table.insert(handshake(10), 'b');
+        table.promote(complete);
+        assert_eq!(table.eviction(2), Some(flood));
+        table.remove(flood);
+        assert_eq!(table.eviction(1), Some(complete));
     }
 
     #[test]

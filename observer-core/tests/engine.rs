@@ -8,7 +8,10 @@ use observer_core::engine::{Config, Report};
 use observer_core::websocket::frame::{Opcode, encode::FrameBuilder};
 use observer_core::{Engine, Event, Limits, Record};
 use proptest::prelude::*;
-use support::{ACK, Conversation, FIN, MASK, RST, Wire, answer, masked, messages, request, run, unmasked};
+use support::{
+    ACK, Conversation, FIN, MASK, PSH, RST, SYN, Wire, add_payload, answer, at_listener, close, closed,
+    masked, messages, request, run, unmasked,
+};
 
 fn upgrades() -> Config {
     Config { report: Report::Upgrades, ..Config::default() }
@@ -165,10 +168,7 @@ fn the_answer_s_headers_may_show_another_port_than_the_socket_s() {
 #[test]
 fn a_server_that_closes_first_leaves_a_complete_connection_although_the_kernel_hides_the_end() {
     let mut it = Conversation::live(60_584, 99);
-    it.upgrade()
-        .server_sends(&support::close(1001, None))
-        .client_sends(&support::close(1001, Some(MASK)))
-        .fin(false);
+    it.upgrade().server_sends(&close(1001, None)).client_sends(&close(1001, Some(MASK))).fin(false);
     let lines = run(Config::default(), &it.packets);
     assert_eq!(lines[lines.len() - 2], r#"#1 closed Some("server") close_frame Some(1001) complete=true"#);
 }
@@ -324,10 +324,25 @@ fn a_port_that_is_used_again_is_a_new_connection() {
 }
 
 #[test]
+fn a_port_that_is_used_again_is_a_new_connection_even_if_its_syn_was_not_captured() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().client_sends(&masked("first"));
+    let begun = it.packets.len();
+    it.client_next = it.client_next.wrapping_add(0x1000_0000);
+    it.server_next = it.server_next.wrapping_add(0x1000_0000);
+    it.upgrade().client_sends(&masked("second"));
+    it.packets.remove(begun);
+    assert_eq!(
+        messages(&run(upgrades(), &it.packets)),
+        ["#1 message client_to_server Text first", "#2 message client_to_server Text second"]
+    );
+}
+
+#[test]
 fn late_packets_of_a_closed_connection_open_none() {
     let mut packets = chat_packets(false);
     let late: Vec<Wire> = packets.iter().filter(|wire| wire.flags & ACK != 0).cloned().collect();
-    packets.extend(late.into_iter().filter(|wire| wire.flags & (FIN | RST | support::SYN) == 0));
+    packets.extend(late.into_iter().filter(|wire| wire.flags & (FIN | RST | SYN) == 0));
     let lines = run(Config { ports: Some([7272].into()), ..Config::default() }, &packets);
     assert!(lines.last().unwrap().contains("connections=1 other=0"), "{lines:#?}");
 }
@@ -434,6 +449,483 @@ fn a_message_over_several_segments_and_64_kib_is_one() {
     assert_eq!(messages(&lines), [format!("#1 message client_to_server Text {text}")]);
 }
 
+/// The messages of a conversation on an accepted socket, which goes on after `forge` was at work.
+fn after_forgery(forge: impl FnOnce(&mut Conversation)) -> Vec<String> {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().client_sends(&masked("one"));
+    forge(&mut it);
+    it.client_sends(&masked("two")).server_sends(&unmasked("three")).fin(true).fin(false);
+    run(Config::default(), &it.packets)
+}
+
+fn assert_untouched(lines: &[String], anomalies: &[&str]) {
+    assert_eq!(
+        messages(lines),
+        [
+            "#1 message client_to_server Text one",
+            "#1 message client_to_server Text two",
+            "#1 message server_to_client Text three"
+        ],
+        "{lines:#?}"
+    );
+    assert_eq!(closed(lines), r#"#1 closed Some("client") fin None complete=true"#, "{lines:#?}");
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains(" anomaly ")).collect();
+    let expected: Vec<String> = anomalies.iter().map(|code| format!("#1 anomaly {code}")).collect();
+    assert_eq!(told, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_forged_syn_that_reaches_an_accepted_socket_ends_nothing() {
+    let lines = after_forgery(|it| {
+        it.forge(true, 0x5000_0000, SYN, b"");
+    });
+    assert_untouched(&lines, &["syn-on-open-connection"]);
+}
+
+#[test]
+fn a_client_socket_that_connects_again_has_a_new_connection() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect();
+    it.client_next = 0x7000_0000;
+    it.upgrade().client_sends(&masked("second"));
+    for wire in &mut it.packets {
+        let socket = wire.socket.as_mut().unwrap();
+        (socket.local, socket.remote) = (it.client, it.server);
+        (socket.cookie, socket.role) = (9, observer_core::record::Peer::Client);
+        socket.outgoing = !socket.outgoing;
+    }
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(messages(&lines), ["#2 message client_to_server Text second"], "{lines:#?}");
+}
+
+#[test]
+fn a_forged_reset_within_the_window_ends_nothing() {
+    let lines = after_forgery(|it| {
+        it.forge(true, 0x3000_0000, RST, b"").forge(true, 5, RST | ACK, b"");
+    });
+    assert_untouched(&lines, &["reset-out-of-sequence", "reset-out-of-sequence"]);
+}
+
+#[test]
+fn a_reset_behind_lost_packets_ends_a_connection() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade();
+    it.losses = 1;
+    it.client_next += 9;
+    it.reset(true);
+    let lines = run(Config::default(), &it.packets);
+    assert!(lines.iter().any(|line| line.ends_with(" 9 capture_loss")), "{lines:#?}");
+    assert_eq!(closed(&lines), r#"#1 closed Some("client") rst None complete=false"#);
+}
+
+#[test]
+fn a_reset_that_leaves_the_observed_socket_ends_a_connection_wherever_it_is() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().forge(false, 5, RST, b"");
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(closed(&lines), r#"#1 closed Some("server") rst None complete=false"#, "{lines:#?}");
+}
+
+#[test]
+fn in_a_file_a_reset_ahead_of_its_stream_is_none_once_the_stream_passes_it() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().forge(true, 5, RST | ACK, b"").client_sends(&masked("two")).fin(true).fin(false);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(messages(&lines), ["#1 message client_to_server Text two"]);
+    assert!(lines.iter().any(|line| line == "#1 anomaly reset-out-of-sequence"), "{lines:#?}");
+    assert_eq!(closed(&lines), r#"#1 closed Some("client") fin None complete=true"#);
+}
+
+#[test]
+fn in_a_file_a_reset_captured_before_the_bytes_it_follows_ends_the_connection_behind_them() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().send(true, &masked("two")).reset(true);
+    let end = it.packets.len();
+    it.packets.swap(end - 2, end - 1);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(messages(&lines), ["#1 message client_to_server Text two"]);
+    assert_eq!(closed(&lines), r#"#1 closed Some("client") rst None complete=true"#, "{lines:#?}");
+}
+
+#[test]
+fn in_a_file_a_reset_that_nothing_contradicts_is_believed_at_the_end_with_what_it_says_is_missing() {
+    for (ahead, expected) in [
+        (500, r#"#1 closed Some("client") rst None complete=false"#),
+        (0x3000_0000, "#1 closed None still_open None complete=false"),
+    ] {
+        let mut it = Conversation::new(4_000);
+        it.upgrade().forge(true, ahead, RST | ACK, b"");
+        let lines = run(upgrades(), &it.packets);
+        assert_eq!(closed(&lines), expected, "{lines:#?}");
+        assert_eq!(lines.iter().any(|line| line.contains(" gap ")), ahead == 500, "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_reset_does_not_claim_that_the_other_direction_s_end_was_seen_behind_losses() {
+    for (losses, expected) in [(0, "complete=true"), (1, "complete=false")] {
+        let mut it = Conversation::live(4_000, 9);
+        it.upgrade().server_sends(&unmasked("one")).client_sends(&masked("two"));
+        it.losses = losses;
+        it.reset(true);
+        let lines = run(Config::default(), &it.packets);
+        assert!(closed(&lines).ends_with(expected), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_forged_fin_ahead_of_its_stream_silences_nothing() {
+    let lines = after_forgery(|it| {
+        it.forge(true, 1, FIN | ACK, b"");
+    });
+    assert_untouched(&lines, &["data-after-fin"]);
+}
+
+#[test]
+fn an_acknowledgment_of_what_was_never_sent_hides_nothing() {
+    for losses in [0, 1] {
+        let lines = after_forgery(|it| {
+            it.losses = losses;
+            it.forge_acknowledgment(true, 0x3000_0000);
+        });
+        assert_untouched(&lines, &[]);
+    }
+}
+
+#[test]
+fn in_a_file_an_acknowledgment_of_what_was_never_sent_hides_nothing() {
+    let mut it = Conversation::new(4_000);
+    it.upgrade().forge_acknowledgment(true, 0x3000_0000);
+    it.send(false, &unmasked("two")).send(false, &unmasked("three"));
+    let end = it.packets.len();
+    it.packets.swap(end - 2, end - 1);
+    let lines = run(upgrades(), &it.packets);
+    assert_eq!(
+        messages(&lines),
+        ["#1 message server_to_client Text two", "#1 message server_to_client Text three"]
+    );
+    assert!(!lines.iter().any(|line| line.contains(" gap ")), "{lines:#?}");
+}
+
+#[test]
+fn data_that_reaches_a_listener_without_a_handshake_is_no_conversation() {
+    let mut it = Conversation::live(4_000, 9);
+    it.send(true, &request()).send(true, &masked("forged"));
+    it.packets = it.packets.into_iter().map(at_listener).collect();
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("connections=0 other=0"), "{lines:#?}");
+}
+
+#[test]
+fn data_that_does_not_acknowledge_the_server_s_syn_is_not_the_handshake_s() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect().packets.truncate(2);
+    let server_next = it.server_next;
+    it.server_next = server_next.wrapping_add(1);
+    let mut forged = it.clone();
+    forged.packets.clear();
+    forged.send(true, b"GET /forged HTTP/1.1\r\nHost: a\r\n\r\n");
+    it.packets.extend(forged.packets.into_iter().map(at_listener));
+    it.server_next = server_next;
+    let begun = it.packets.len();
+    it.acknowledge(true);
+    let last = at_listener(it.packets.remove(begun));
+    it.packets.push(last);
+    it.client_sends(&request()).server_sends(&answer()).client_sends(&masked("hi"));
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(messages(&lines), ["#1 message client_to_server Text hi"], "{lines:#?}");
+    assert!(lines.last().unwrap().contains("connections=1 other=0"), "{lines:#?}");
+}
+
+#[test]
+fn a_listener_s_copy_of_a_packet_that_the_accepted_socket_has_begins_nothing() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().client_sends(&masked("hi"));
+    it.packets.insert(4, at_listener(it.packets[3].clone()));
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(messages(&lines), ["#1 message client_to_server Text hi"]);
+    assert!(lines.last().unwrap().contains("connections=1 other=0"), "{lines:#?}");
+}
+
+#[test]
+fn a_syn_is_not_told_of_before_it_is_answered_and_confirmed() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect();
+    add_payload(&mut it.packets[0], &request());
+    for count in [1, 2] {
+        let lines = run(Config::default(), &it.packets[..count]);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_decoy_in_the_syn_hides_no_request() {
+    let mut decoy = b"GET /decoy HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+    decoy.resize(request().len() - 4, b'a');
+    decoy.extend(b"\r\n\r\n");
+    let mut packets = chat_packets(true);
+    add_payload(&mut packets[0], &decoy);
+    assert_chat(chat_lines(run(with_frames(Config::default()), &packets)));
+}
+
+#[test]
+fn a_request_in_the_syn_is_read_once_the_server_has_taken_it() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect();
+    add_payload(&mut it.packets[0], &request());
+    it.client_next += u32::try_from(request().len()).unwrap();
+    let acknowledgment = it.client_next.to_be_bytes();
+    it.packets[1].data[28..32].copy_from_slice(&acknowledgment);
+    it.packets[2].data[24..28].copy_from_slice(&acknowledgment);
+    it.server_sends(&answer()).client_sends(&masked("hi")).server_sends(&unmasked("you"));
+    it.fin(true).fin(false);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(
+        messages(&lines),
+        ["#1 message client_to_server Text hi", "#1 message server_to_client Text you"],
+        "{lines:#?}"
+    );
+    assert!(closed(&lines).ends_with("complete=true"), "{lines:#?}");
+}
+
+#[test]
+fn a_stray_segment_between_the_handshake_and_the_request_does_not_take_the_connection_over() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect().forge(true, 0x5000_0000, PSH | ACK, b"junk");
+    it.client_sends(&request()).server_sends(&answer()).client_sends(&masked("hi")).fin(true).fin(false);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(messages(&lines), ["#1 message client_to_server Text hi"], "{lines:#?}");
+    assert!(closed(&lines).ends_with("complete=true"), "{lines:#?}");
+}
+
+#[test]
+fn a_conversation_goes_on_behind_more_lost_bytes_than_a_window() {
+    for lost in [0x6000_0000_u32, 0xe000_0000] {
+        let mut it = Conversation::live(4_000, 9);
+        it.upgrade().client_sends(&masked("one"));
+        it.client_next = it.client_next.wrapping_add(lost);
+        it.losses = 1_000_000;
+        for n in 0..10 {
+            it.client_sends(&masked(&format!("after {n}")));
+        }
+        it.fin(true).fin(false);
+        let lines = run(Config::default(), &it.packets);
+        assert_eq!(messages(&lines).len(), 11, "{lines:#?}");
+        let gap = format!("{lost} capture_loss");
+        assert!(lines.iter().any(|line| line.ends_with(&gap)), "{lines:#?}");
+        assert!(closed(&lines).ends_with("complete=false"));
+    }
+}
+
+#[test]
+fn a_loss_that_can_hide_4_gib_within_a_frame_joins_nothing() {
+    let frame = masked("AAAAAAAAAABBBBBBBBBB");
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().client_sends(&frame[..16]);
+    it.losses = 1_000_000;
+    it.client_sends(&masked("CCCC")).client_sends(&masked("DDDD"));
+    let lines = run(Config::default(), &it.packets);
+    assert!(messages(&lines)[0].contains("Text AAAAAAAAAA missing"), "{lines:#?}");
+    assert!(messages(&lines)[1..].iter().all(|line| line.ends_with("resynchronised")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.ends_with(" 0 capture_loss")), "{lines:#?}");
+}
+
+#[test]
+fn losses_elsewhere_between_two_frames_change_nothing() {
+    let lines = after_forgery(|it| it.losses = 1_000_000);
+    assert_untouched(&lines, &[]);
+}
+
+#[test]
+fn a_stray_first_segment_of_an_open_connection_does_not_hide_it() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().packets.clear();
+    it.forge(true, 0x5000_0000, PSH | ACK, b"junk");
+    for n in 0..10 {
+        it.client_sends(&masked(&format!("message {n}")));
+    }
+    let lines = run(Config::default(), &it.packets);
+    assert!(messages(&lines).len() >= 9, "{lines:#?}");
+}
+
+#[test]
+fn what_the_ring_lost_of_a_packet_is_a_capture_loss() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().client_sends(&masked(&"x".repeat(3_000))).client_sends(&masked("next"));
+    it.packets[7].data.truncate(1_000);
+    it.packets[7].rest_lost = true;
+    let lines = run(Config::default(), &it.packets);
+    assert!(lines.iter().any(|line| line.ends_with("2048 capture_loss")), "{lines:#?}");
+    assert_eq!(messages(&lines)[1], "#1 message client_to_server Text next");
+}
+
+#[test]
+fn a_client_that_goes_on_after_the_server_half_closed_is_still_read() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().server_sends(&close(1000, None)).fin(false);
+    it.clock += 6_000_000_000;
+    it.client_sends(&masked("late but real"));
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(messages(&lines), ["#2 message client_to_server Text late but real resynchronised"]);
+}
+
+#[test]
+fn in_a_file_bytes_captured_after_they_were_given_up_are_told() {
+    let frame = masked("hello");
+    let mut it = Conversation::new(4_000);
+    it.upgrade().send(true, &frame[..4]).send(true, &frame[4..8]).send(true, &frame[8..]).acknowledge(false);
+    let late = it.packets.remove(it.packets.len() - 3);
+    it.packets.push(late);
+    it.client_sends(&masked("next"));
+    let lines = run(upgrades(), &it.packets);
+    assert!(lines.iter().any(|line| line == "#1 anomaly late-data-after-gap"), "{lines:#?}");
+}
+
+#[test]
+fn one_who_hoards_bytes_out_of_order_takes_nothing_from_others() {
+    let limits = Limits { reassembly_total_bytes: 10_000, ..Limits::default() };
+    let mut hoarder = Conversation::live(5_000, 8);
+    hoarder.upgrade().forge(true, 100_000, PSH | ACK, &[0x81; 9_850]);
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade();
+    let begun = it.packets.len();
+    it.send(true, &masked("one"))
+        .send(true, &masked("two"))
+        .acknowledge(false)
+        .client_sends(&masked("three"));
+    it.packets.swap(begun, begun + 1);
+    let mut packets = hoarder.packets;
+    packets.extend(it.packets);
+    let lines = run(Config { limits, ..Config::default() }, &packets);
+    let others: Vec<&str> = messages(&lines).into_iter().filter(|line| line.starts_with("#2")).collect();
+    assert_eq!(
+        others,
+        [
+            "#2 message client_to_server Text one",
+            "#2 message client_to_server Text two",
+            "#2 message client_to_server Text three"
+        ]
+    );
+}
+
+#[test]
+fn a_flood_of_syns_with_the_addresses_of_a_handshake_does_not_push_it_out() {
+    let mut it = Conversation::live(4_000, 9);
+    it.connect();
+    for last in [2, 3] {
+        let mut packets = it.packets[..last].to_vec();
+        for n in 0..40_u32 {
+            let mut flood = Conversation::live(4_000, 0);
+            flood.client_next = 0x1234_0000_u32.wrapping_add(n * 7_777_777);
+            flood.connect();
+            packets.push(flood.packets[0].clone());
+        }
+        let mut rest = it.clone();
+        rest.packets.drain(..last);
+        rest.client_sends(&request())
+            .server_sends(&answer())
+            .client_sends(&masked("hi"))
+            .fin(true)
+            .fin(false);
+        packets.extend(rest.packets);
+        let lines = run(Config::default(), &packets);
+        assert_eq!(messages(&lines), ["#1 message client_to_server Text hi"], "{lines:#?}");
+        assert!(closed(&lines).ends_with("complete=true"), "{lines:#?}");
+        assert!(lines.last().unwrap().ends_with("limits=25"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn near_initial_sequence_numbers_in_two_network_namespaces_are_told_apart() {
+    for cookies in [[None, None], [Some(5), Some(6)]] {
+        for near in [1, 1_500, 15_625] {
+            let mut here = Conversation::live(60_584, 99);
+            let mut there = Conversation::live(60_584, 77);
+            there.cookies = Some((2, 77));
+            [here.netns_cookie, there.netns_cookie] = cookies;
+            there.client_next = here.client_next + near;
+            there.server_next = here.server_next.wrapping_add(near);
+            here.upgrade().client_sends(&masked("here")).fin(true).fin(false);
+            there.upgrade().client_sends(&masked("there")).fin(true).fin(false);
+            let interleaved: Vec<&Wire> =
+                here.packets.iter().zip(&there.packets).flat_map(|(one, other)| [one, other]).collect();
+            let enclosed: Vec<&Wire> =
+                here.packets[..3].iter().chain(&there.packets).chain(&here.packets[3..]).collect();
+            for mixed in [interleaved, enclosed] {
+                let lines = run(Config::default(), mixed);
+                let mut messages = messages(&lines);
+                messages.sort_unstable();
+                assert_eq!(
+                    messages,
+                    ["#1 message client_to_server Text here", "#2 message client_to_server Text there"]
+                );
+                assert!(
+                    lines.last().unwrap().contains("connections=2 other=0 open=0 incomplete=0"),
+                    "{lines:#?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fin_before_the_first_close_frame_of_the_other_end_is_how_a_connection_ends() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade().fin(true).server_sends(&close(1000, None)).fin(false);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(closed(&lines), r#"#1 closed Some("client") fin None complete=true"#);
+}
+
+#[test]
+fn a_close_frame_wins_over_the_fin_behind_it_even_if_that_is_captured_first() {
+    let mut together = Conversation::new(4_000);
+    together.upgrade().send(true, &close(1000, Some(MASK)));
+    let last = together.packets.len() - 1;
+    together.packets[last].data[33] |= FIN;
+    together.client_next += 1;
+    together.acknowledge(false).fin(false);
+    let mut swapped = Conversation::new(4_000);
+    swapped.upgrade().send(true, &close(1000, Some(MASK))).fin(true).fin(false);
+    swapped.packets.swap(last, last + 1);
+    for it in [together, swapped] {
+        let lines = run(upgrades(), &it.packets);
+        assert_eq!(closed(&lines), r#"#1 closed Some("client") close_frame Some(1000) complete=true"#);
+    }
+}
+
+#[test]
+fn idle_is_the_time_from_the_last_byte_to_the_first_sign_of_the_end() {
+    let idle = |it: &Conversation| {
+        let mut engine = Engine::new(upgrades());
+        let mut idle = None;
+        let mut sink = |record: &Record<'_>| {
+            if let observer_core::record::Kind::ConnectionClosed(closed) = &record.kind {
+                idle = Some(closed.idle.as_nanos());
+            }
+        };
+        for wire in &it.packets {
+            engine.handle(Event::Packet(wire.packet()), &mut sink);
+        }
+        engine.finish(None, &mut sink);
+        idle
+    };
+    // The other end goes on after the first sign.
+    let mut half_closed = Conversation::new(4_000);
+    half_closed.upgrade();
+    half_closed.clock += 2_000_000;
+    half_closed.fin(true).server_sends(&unmasked("more")).fin(false);
+    assert_eq!(idle(&half_closed), Some(2_002_000));
+    // A FIN of the other end is no byte.
+    let mut closing = Conversation::new(4_000);
+    closing.upgrade().client_sends(&masked("last"));
+    closing.clock += 1_000_000;
+    closing.fin(false);
+    closing.clock += 1_000_000;
+    closing.client_sends(&close(1000, Some(MASK))).fin(true);
+    assert_eq!(idle(&closing), Some(1_002_000));
+}
+
 fn long_conversation() -> Conversation {
     let mut it = Conversation::live(4_000, 9);
     it.upgrade();
@@ -444,6 +936,33 @@ fn long_conversation() -> Conversation {
     }
     it.fin(true).fin(false);
     it
+}
+
+/// What is left of a conversation on the live kernel if those packets are lost.
+fn without(packets: &[Wire], lost: &[usize]) -> Vec<Wire> {
+    let mut losses = 0;
+    let mut left = Vec::new();
+    for (at, wire) in packets.iter().enumerate() {
+        if lost.contains(&at) {
+            losses += 1;
+        } else {
+            left.push(Wire { losses, ..wire.clone() });
+        }
+    }
+    left
+}
+
+#[test]
+fn with_packets_lost_on_both_sides_of_one_frame_no_message_is_shown_that_was_not_sent() {
+    let it = long_conversation();
+    let whole = run(Config::default(), &it.packets);
+    let sent: Vec<&str> = messages(&whole);
+    let lines = run(Config::default(), &without(&it.packets, &[64, 69]));
+    for message in messages(&lines) {
+        let untouched = message.trim_end_matches(" resynchronised");
+        assert!(sent.contains(&untouched) || message.contains(" missing "), "{message}");
+    }
+    assert!(closed(&lines).ends_with("complete=false"), "{lines:#?}");
 }
 
 proptest! {
@@ -494,18 +1013,9 @@ proptest! {
         let it = long_conversation();
         let whole = run(Config::default(), &it.packets);
         let sent: Vec<&str> = messages(&whole);
-        let mut losses = 0;
-        let mut payload_lost = false;
-        let mut left = Vec::new();
-        for (at, wire) in it.packets.iter().enumerate() {
-            if lost.contains(&at) {
-                losses += 1;
-                payload_lost |= wire.length > 40;
-            } else {
-                left.push(Wire { losses, ..wire.clone() });
-            }
-        }
-        let lines = run(Config::default(), &left);
+        let lost: Vec<usize> = lost.into_iter().collect();
+        let payload_lost = lost.iter().any(|at| it.packets.get(*at).is_some_and(|wire| wire.length > 40));
+        let lines = run(Config::default(), &without(&it.packets, &lost));
         for message in messages(&lines) {
             let untouched = message.trim_end_matches(" resynchronised");
             prop_assert!(sent.contains(&untouched) || message.contains(" missing "), "{message}");

@@ -214,6 +214,7 @@ impl Reading {
             time: Time::from_file(packet.unix_nanoseconds),
             data: kept,
             length: packet.length.saturating_sub(header_length),
+            rest_lost: false,
             interface: interface.map(|(index, _)| index),
             socket: None,
             losses: 0,

@@ -200,6 +200,7 @@ impl Watch<'_> {
             time: self.clock.time(header.boot_time_ns),
             data: captured.data,
             length: header.packet_length,
+            rest_lost: captured.rest_lost,
             interface: interface.map(|interface| interface.index),
             socket: Some(Socket {
                 cookie: header.socket_cookie,

@@ -50,6 +50,11 @@ impl Early {
         self.data_bytes
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     pub(super) fn into_pieces(self) -> Vec<Piece> {
         self.pieces
     }

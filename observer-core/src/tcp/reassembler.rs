@@ -3,15 +3,25 @@
 //! Owns what is known of a direction's stream: where the next byte belongs, what waits behind a hole, where the
 //! stream ends. Must not know the other direction but for its acknowledgments, nor what the bytes mean. Bounded by
 //! [`Limits::reassembly_bytes`], [`Limits::reassembly_runs`] and, over all directions, by
-//! [`Limits::reassembly_total_bytes`]: at a bound the hole in front is given up.
+//! [`Limits::reassembly_total_bytes`]: at a bound the hole in front is given up. What a SYN carries is bounded by
+//! [`Limits::syn_data_total_bytes`]. Of the gaps, the last `GAPS_REMEMBERED` are remembered.
 //!
-//! A hole becomes a gap when the receiver acknowledged past it, at a bound, or at the end: never by a timer. An
-//! acknowledgment alone, without later bytes that were seen, is believed where it comes from the socket that the
-//! capture is attached to, where the capture has lost packets meanwhile, and at the end of a stream in a file: else
-//! anybody could make holes by sending one. Of bytes that were sent twice while a hole kept both waiting,
-//! the first copy wins.
+//! What is seen before the receiver judged it may be forged, so each kind of word is believed as far as its
+//! [`Vantage`] allows:
+//!
+//! - A hole becomes a gap when the receiver acknowledged past it and later bytes were seen, at a bound, or at the
+//!   end: never by a timer. An acknowledgment alone is believed at once from the observed socket, and else only at
+//!   the end, as far as the capture's losses explain it or, in a file, for `ALONE` bytes.
+//! - A position outside the window is believed from the observed socket, where losses explain it, and where both
+//!   ends agree on it: then the stream goes on from there, behind a break.
+//! - A FIN stands until bytes in order or an acknowledgment pass it.
+//! - What a SYN carries is part of the stream once it is acknowledged.
+//!
+//! Of bytes that were sent twice while a hole kept both waiting, the first copy wins.
+//!
+//! Positions are known modulo 4 GiB. Where losses could hide a multiple of that, [`Output::handle_doubt`] says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::sequence::SequenceNumber;
 use crate::limits::{Limit, Limits};
@@ -20,6 +30,28 @@ use crate::record::GapCause;
 /// The largest distance at which a segment or an acknowledgment can belong to the stream: the largest receive
 /// window (RFC 7323 §2.3).
 const MAXIMUM_WINDOW: i32 = 1 << 30;
+/// What lies farther behind is no repetition where losses explain that it is ahead instead, and no late
+/// acknowledgment: no kernel's receive buffer is larger by default.
+const FAR_BEHIND: i32 = 1 << 26;
+/// How far beyond all that was seen a file's acknowledgment, FIN or RST is believed alone, in bytes.
+pub const ALONE: u64 = 1 << 24;
+/// No packet is larger (the kernel's `GSO_MAX_SIZE`), so so many bytes each lost packet explains at most.
+const MAXIMUM_PACKET: u64 = 1 << 19;
+/// With fewer packets lost, no 4 GiB of one stream can be among them.
+const LOSSES_OF_A_WRAP: u64 = (1 << 32) / MAXIMUM_PACKET;
+/// Gaps of which late bytes are still told from repeated ones.
+const GAPS_REMEMBERED: usize = 8;
+
+/// From where a segment was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vantage {
+    /// It left the socket that the capture is attached to: what it says is the kernel's word.
+    Leaving,
+    /// It reached that socket, before the kernel judged it.
+    Reaching,
+    /// On the way, as in a file.
+    Between,
+}
 
 /// What comes out, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +65,8 @@ pub enum Chunk<'a> {
         /// Why.
         cause: GapCause,
     },
-    /// Nothing follows: a FIN was seen and all before it is accounted for.
+    /// Nothing follows: a FIN was seen and acknowledged, or the connection is over, and all before it is accounted
+    /// for.
     End,
 }
 
@@ -44,8 +77,12 @@ pub enum Misfit {
     OutsideWindow,
     /// Two copies of the same bytes differ.
     OverlapDiffers,
-    /// Bytes behind a FIN; ignored.
+    /// Bytes behind a FIN; they wait until the FIN turns out to be none.
     DataAfterFin,
+    /// Bytes in order, or an acknowledgment, passed a FIN; the FIN is ignored.
+    FinPassed,
+    /// Bytes that were given up as missing; ignored.
+    LateData,
 }
 
 /// What all directions share.
@@ -53,6 +90,8 @@ pub enum Misfit {
 pub struct Shared {
     /// Payload bytes that wait behind holes, in all directions, and what it takes to keep them.
     pub held_bytes: usize,
+    /// Bytes of SYNs that wait for an acknowledgment, in all directions, and what it takes to keep them.
+    pub syn_bytes: usize,
     /// The capture's running total of losses.
     pub losses: u64,
 }
@@ -61,6 +100,10 @@ pub struct Shared {
 pub trait Output {
     /// Takes the next piece of the stream.
     fn handle_chunk(&mut self, chunk: Chunk<'_>);
+    /// Takes note that the stream goes on elsewhere: at least `length` bytes are missing, and nothing tells how many.
+    fn handle_break(&mut self, length: u64, cause: GapCause);
+    /// Takes note that so many packets were lost that 4 GiB, or a multiple of them, may be missing here.
+    fn handle_doubt(&mut self);
     /// Takes note of something that does not fit.
     fn handle_misfit(&mut self, misfit: Misfit);
     /// Takes note of a bound that was reached.
@@ -74,12 +117,27 @@ pub struct Reassembler {
     offset: u64,
     /// The capture's losses when the stream last moved on: more of them since then can explain a hole.
     losses_before: u64,
+    /// The capture's losses when a position of the stream was last seen: how far it may have gone round since.
+    losses_at_position: u64,
     bytes_retransmitted: u64,
     bytes_missing: u64,
     waiting: Option<Box<Waiting>>,
-    fin: Option<u64>,
+    syn_data: Option<Box<Run>>,
+    fin: Option<Fin>,
     acknowledged: u64,
+    /// End of the last segment outside the window.
+    stray_end: Option<SequenceNumber>,
+    /// The last gaps, oldest first: from and to which offset.
+    given_up: VecDeque<(u64, u64)>,
+    /// Whether the end was handed out.
     ended: bool,
+}
+
+/// Where a FIN says that the stream ends.
+#[derive(Clone, Copy, Debug)]
+struct Fin {
+    at: u64,
+    is_kernels_word: bool,
 }
 
 /// What is behind a hole. Offsets count from the start of the stream.
@@ -92,8 +150,9 @@ struct Waiting {
 #[derive(Debug)]
 struct Run {
     data: Vec<u8>,
-    /// Bytes on the wire; those behind `data` were cut by the snap length.
+    /// Bytes on the wire; those behind `data` were not captured.
     length: u64,
+    cut_by: GapCause,
 }
 
 impl Run {
@@ -113,22 +172,30 @@ pub struct Input<'a> {
     pub data: &'a [u8],
     /// How many there were on the wire.
     pub length: u32,
+    /// Why there are less in `data`, if there are.
+    pub cut_by: GapCause,
     /// Whether the sender sends nothing behind them.
     pub fin: bool,
+    /// From where they were seen.
+    pub vantage: Vantage,
 }
 
 impl Reassembler {
     /// A direction whose next byte has the position `next`.
-    pub fn new(next: SequenceNumber, shared: &Shared) -> Self {
+    pub const fn new(next: SequenceNumber, shared: &Shared) -> Self {
         Self {
             next,
             offset: 0,
             losses_before: shared.losses,
+            losses_at_position: shared.losses,
             bytes_retransmitted: 0,
             bytes_missing: 0,
             waiting: None,
+            syn_data: None,
             fin: None,
             acknowledged: 0,
+            stray_end: None,
+            given_up: VecDeque::new(),
             ended: false,
         }
     }
@@ -143,6 +210,11 @@ impl Reassembler {
         self.offset
     }
 
+    /// Bytes that its SYN carried and nobody acknowledged yet.
+    pub fn syn_data_length(&self) -> u64 {
+        self.syn_data.as_ref().map_or(0, |run| run.length)
+    }
+
     /// Payload bytes that were seen more than once.
     pub const fn bytes_retransmitted(&self) -> u64 {
         self.bytes_retransmitted
@@ -153,17 +225,45 @@ impl Reassembler {
         self.bytes_missing
     }
 
+    /// Whether a FIN was seen that still stands.
+    pub const fn has_fin(&self) -> bool {
+        self.fin.is_some()
+    }
+
     /// Whether a FIN was seen and all before it is accounted for.
-    pub const fn has_ended(&self) -> bool {
-        self.ended
+    pub fn has_ended(&self) -> bool {
+        self.fin.is_some_and(|fin| self.offset >= fin.at)
     }
 
     /// Whether the sender's FIN was seen and the receiver acknowledged it.
     pub fn is_fin_acknowledged(&self) -> bool {
-        self.fin.is_some_and(|fin| self.acknowledged > fin)
+        self.fin.is_some_and(|fin| self.acknowledged > fin.at)
     }
 
-    /// Takes a segment of this direction.
+    /// Whether the capture lost packets since the stream last moved on.
+    pub const fn may_lack_bytes(&self, shared: &Shared) -> bool {
+        shared.losses > self.losses_before
+    }
+
+    /// Whether a position is the one that the receiver expects next, as far as the capture can know: behind the FIN
+    /// there is one more.
+    pub fn is_next(&self, sequence: SequenceNumber) -> bool {
+        let distance = sequence.distance_from(self.next);
+        distance == 0 || (distance == 1 && self.has_ended())
+    }
+
+    /// How many bytes a position lies ahead; `None` where it does not, or farther than a window reaches.
+    pub fn bytes_ahead(&self, sequence: SequenceNumber) -> Option<u64> {
+        let distance = sequence.distance_from(self.next);
+        (0..=MAXIMUM_WINDOW).contains(&distance).then_some(u64::from(distance.unsigned_abs()))
+    }
+
+    /// How many bytes of this stream the capture can have lost since it last moved on.
+    pub const fn bytes_explained(&self, shared: &Shared) -> u64 {
+        shared.losses.saturating_sub(self.losses_before).saturating_mul(MAXIMUM_PACKET)
+    }
+
+    /// Takes a segment of this direction that is no SYN.
     pub fn handle_segment(
         &mut self,
         input: Input<'_>,
@@ -172,41 +272,95 @@ impl Reassembler {
         output: &mut dyn Output,
     ) {
         let distance = input.sequence.distance_from(self.next);
-        let length = u64::from(input.length);
-        if (length == 0 && !input.fin) || self.is_keep_alive(distance, input) {
+        if (input.length == 0 && !input.fin) || self.is_keep_alive(distance, input) {
             return;
         }
-        if !(-MAXIMUM_WINDOW..=MAXIMUM_WINDOW).contains(&distance) {
-            output.handle_misfit(Misfit::OutsideWindow);
-            return;
-        }
+        let distance = if self.is_elsewhere(input.sequence, shared) {
+            if self.ended || !self.is_credible(input, shared) {
+                self.stray_end = Some(input.sequence.plus(input.length));
+                output.handle_misfit(Misfit::OutsideWindow);
+                return;
+            }
+            self.rebase(input.sequence, shared, output);
+            0
+        } else {
+            if distance < -FAR_BEHIND {
+                self.stray_end = Some(input.sequence.plus(input.length));
+            }
+            self.check_wrap(shared, output);
+            distance
+        };
         let Some(start) = self.offset.checked_add_signed(i64::from(distance)) else {
             // Before the first byte that was seen: the tail of what passed before the capture began.
             self.handle_segment_across_start(input, distance, limits, shared, output);
             return;
         };
+        self.place(start, input, limits, shared, output);
+        self.end_if_acknowledged(shared, output);
+    }
+
+    /// Takes what is within the window.
+    fn place(
+        &mut self,
+        start: u64,
+        input: Input<'_>,
+        limits: &Limits,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
+        let length = u64::from(input.length);
         let end = start + length;
-        if self.fin.is_some_and(|fin| end > fin) {
+        if start <= self.offset && end > self.offset {
+            // The sender repeats what its SYN carried: then the receiver did not take it from there.
+            self.forget_syn_data(shared);
+        }
+        let was_over = self.has_ended();
+        let is_in_order = start <= self.offset && !was_over;
+        if input.fin {
+            self.note_fin(end, input.vantage, output);
+        }
+        if let (false, Some(fin)) = (is_in_order, self.fin)
+            && length > 0
+            && end > fin.at
+        {
             output.handle_misfit(Misfit::DataAfterFin);
+            if self.ended {
+                return;
+            }
+        }
+        let repeated = self.offset.saturating_sub(start).min(length);
+        if repeated > 0 {
+            self.count_repeated(start, start + repeated, output);
+        }
+        let fresh = length - repeated;
+        let data = skip(input.data, repeated);
+        if fresh == 0 {
             return;
         }
-        if input.fin && self.fin.is_none() && end >= self.offset {
-            self.fin = Some(end);
+        if is_in_order {
+            self.advance(data, fresh, input.cut_by, shared, output);
+            self.release_runs(shared, output);
+        } else {
+            let run = Run { data: Vec::new(), length: fresh, cut_by: input.cut_by };
+            self.hold(start + repeated, data, &run, shared, output);
         }
+        self.handle_holes(limits, shared, output);
+    }
 
-        if start <= self.offset {
-            let repeated = (self.offset - start).min(length);
-            self.bytes_retransmitted += repeated;
-            let fresh = length - repeated;
-            if fresh > 0 {
-                self.advance(skip(input.data, repeated), fresh, shared, output);
-                self.release(limits, shared, output);
-            }
-        } else if length > 0 {
-            self.hold(start, input.data, length, shared, output);
-            self.handle_holes(limits, shared, output);
+    /// Where two FINs contradict each other, the one that comes first in the stream is reached first.
+    fn note_fin(&mut self, at: u64, vantage: Vantage, output: &mut dyn Output) {
+        if at < self.offset || self.ended {
+            return;
         }
-        self.end_if_all_is_known(shared, output);
+        let is_kernels_word = vantage == Vantage::Leaving;
+        if self.fin.is_some_and(|fin| fin.at <= at && !is_kernels_word) {
+            return;
+        }
+        self.fin = Some(Fin { at, is_kernels_word });
+        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
+        if last.is_some_and(|(from, run)| from + run.length > at) {
+            output.handle_misfit(Misfit::DataAfterFin);
+        }
     }
 
     fn handle_segment_across_start(
@@ -223,7 +377,7 @@ impl Reassembler {
             sequence: input.sequence.plus(u32::try_from(before).unwrap_or(u32::MAX)),
             data: skip(input.data, before),
             length: u32::try_from(rest).unwrap_or(u32::MAX),
-            fin: input.fin,
+            ..input
         };
         if cut.sequence != input.sequence {
             self.handle_segment(cut, limits, shared, output);
@@ -235,68 +389,189 @@ impl Reassembler {
         distance == -1 && input.length <= 1 && !input.fin && self.offset > 0
     }
 
-    /// Takes the receiver's acknowledgment. `trusted`: it left the socket that the capture is attached to.
-    pub fn handle_acknowledgment(
+    /// Takes the payload of this direction's SYN. It waits until the receiver acknowledges it: most do not take it,
+    /// and anybody can send a SYN.
+    pub fn handle_syn_data(
         &mut self,
-        acknowledgment: SequenceNumber,
-        trusted: bool,
+        input: Input<'_>,
         limits: &Limits,
         shared: &mut Shared,
         output: &mut dyn Output,
     ) {
-        let distance = acknowledgment.distance_from(self.next);
-        if !(-MAXIMUM_WINDOW..=MAXIMUM_WINDOW).contains(&distance) {
+        let is_first = self.offset == 0 && self.acknowledged == 0 && self.syn_data.is_none();
+        if input.length == 0 || input.sequence != self.next || !is_first {
             return;
         }
+        let mut run = Run { data: Vec::new(), length: u64::from(input.length), cut_by: input.cut_by };
+        if shared.syn_bytes + run.cost() + input.data.len() > limits.syn_data_total_bytes {
+            output.handle_limit(Limit::SynData);
+            run.cut_by = GapCause::Limit;
+        } else {
+            run.data = input.data.to_vec();
+        }
+        shared.syn_bytes += run.cost();
+        self.syn_data = Some(Box::new(run));
+    }
+
+    /// An acknowledgment tells whether the receiver took what the SYN carried. `to`: up to which offset.
+    fn settle_syn_data(&mut self, to: u64, vantage: Vantage, shared: &mut Shared, output: &mut dyn Output) {
+        let Some(run) = &self.syn_data else { return };
+        if self.offset > 0 || to > run.length.max(self.acknowledgeable(vantage, shared)) {
+            return;
+        }
+        if let (Some(mut run), true) = (self.take_syn_data(shared), to > 0) {
+            let taken = to.min(run.length);
+            run.data.truncate(usize::try_from(taken).unwrap_or(usize::MAX));
+            self.advance(&run.data, taken, run.cut_by, shared, output);
+            self.release_runs(shared, output);
+        }
+    }
+
+    fn take_syn_data(&mut self, shared: &mut Shared) -> Option<Box<Run>> {
+        let run = self.syn_data.take()?;
+        shared.syn_bytes = shared.syn_bytes.saturating_sub(run.cost());
+        Some(run)
+    }
+
+    fn forget_syn_data(&mut self, shared: &mut Shared) {
+        self.take_syn_data(shared);
+    }
+
+    /// Takes the receiver's acknowledgment, seen from `vantage`.
+    pub fn handle_acknowledgment(
+        &mut self,
+        acknowledgment: SequenceNumber,
+        vantage: Vantage,
+        limits: &Limits,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
+        if self.ended {
+            return;
+        }
+        let is_kernels_word = vantage == Vantage::Leaving;
+        let distance = acknowledgment.distance_from(self.next);
+        if !(-FAR_BEHIND..=MAXIMUM_WINDOW).contains(&distance) {
+            if is_kernels_word || self.stray_end == Some(acknowledgment) {
+                self.rebase(acknowledgment, shared, output);
+                self.acknowledged = self.offset;
+            }
+            return;
+        }
+        self.check_wrap(shared, output);
         let Some(to) = self.offset.checked_add_signed(i64::from(distance)) else { return };
-        if to <= self.acknowledged {
+        self.settle_syn_data(to, vantage, shared, output);
+        if to <= self.acknowledged || to > self.acknowledgeable(vantage, shared) {
             return;
         }
         self.acknowledged = to;
-        if to > self.offset {
+        if is_kernels_word && self.fin.is_some_and(|fin| to > fin.at + 1) {
+            self.fin = None;
+            output.handle_misfit(Misfit::FinPassed);
+            self.release_runs(shared, output);
+        }
+        self.handle_holes(limits, shared, output);
+        if is_kernels_word && to > self.offset {
+            self.give_up_to(to, self.cause(shared), shared, output);
             self.handle_holes(limits, shared, output);
-            // A FIN takes a position of its own, and is no byte of the stream.
-            let bytes_to = self.fin.map_or(to, |fin| to.min(fin));
-            if trusted || self.cause(shared) == GapCause::CaptureLoss {
-                self.give_up_to(bytes_to, self.cause(shared), shared, output);
-            }
-            self.end_if_all_is_known(shared, output);
+        }
+        self.end_if_acknowledged(shared, output);
+    }
+
+    /// Up to which offset an acknowledgment is noted: its sender can only have what was sent.
+    fn acknowledgeable(&self, vantage: Vantage, shared: &Shared) -> u64 {
+        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
+        let seen = last.map_or(self.offset, |(from, run)| from + run.length).max(self.offset);
+        let seen = self.fin.map_or(seen, |fin| seen.max(fin.at + 1));
+        match vantage {
+            Vantage::Leaving => u64::MAX,
+            // Of what it acknowledges, all must have left the observed socket. The 1 is for an unseen FIN.
+            Vantage::Reaching => seen.saturating_add(self.bytes_explained(shared)).saturating_add(1),
+            Vantage::Between => seen.max(self.acknowledged).saturating_add(ALONE),
         }
     }
 
     /// Ends the direction: every hole becomes a gap, and what waited comes out. `to` is the position behind its
-    /// last byte, where the segment that ended it tells; `believe`: what the receiver acknowledged exists.
+    /// last byte, where a segment tells that is to be believed; `alone`: how many bytes beyond what was seen a FIN or
+    /// acknowledgments are believed, besides what losses explain.
     pub fn handle_end(
         &mut self,
         to: Option<SequenceNumber>,
-        believe: bool,
+        alone: u64,
         shared: &mut Shared,
         output: &mut dyn Output,
     ) {
-        while let Some(first) = self.first_waiting() {
-            self.give_up_to(first, self.cause(shared), shared, output);
+        self.flush(shared, output);
+        let alone = alone.max(self.bytes_explained(shared));
+        if let Some(fin) = self.fin {
+            let is_believed = fin.is_kernels_word || self.acknowledged > fin.at;
+            if !is_believed && fin.at.saturating_sub(self.offset) > alone {
+                self.fin = None;
+            }
         }
-        let told = to
-            .map(|to| to.distance_from(self.next))
-            .filter(|distance| (1..=MAXIMUM_WINDOW).contains(distance))
-            .and_then(|distance| self.offset.checked_add_signed(i64::from(distance)));
-        let acknowledged = believe.then_some(self.acknowledged);
-        if let Some(end) = self.fin.or(told.max(acknowledged)) {
+        let told = to.and_then(|to| self.bytes_ahead(to)).map(|ahead| self.offset.saturating_add(ahead));
+        let acknowledged = (alone > 0).then_some(self.acknowledged);
+        if let Some(end) = self.fin.map(|fin| fin.at).or(told.max(acknowledged)) {
             self.give_up_to(end, self.cause(shared), shared, output);
         }
-        self.end_if_all_is_known(shared, output);
+        if self.has_ended() {
+            self.end(shared, output);
+        }
         self.forget(shared);
     }
 
     /// Lets go of what waits without telling.
     pub fn forget(&mut self, shared: &mut Shared) {
+        self.forget_syn_data(shared);
         if let Some(waiting) = self.waiting.take() {
             shared.held_bytes = shared.held_bytes.saturating_sub(waiting.held_bytes);
         }
     }
 
-    fn cause(&self, shared: &Shared) -> GapCause {
-        if shared.losses > self.losses_before { GapCause::CaptureLoss } else { GapCause::NeverSeen }
+    const fn cause(&self, shared: &Shared) -> GapCause {
+        if self.may_lack_bytes(shared) { GapCause::CaptureLoss } else { GapCause::NeverSeen }
+    }
+
+    /// Whether a position does not belong to the window, nor to what was repeated from before it.
+    fn is_elsewhere(&self, sequence: SequenceNumber, shared: &Shared) -> bool {
+        let distance = sequence.distance_from(self.next);
+        let is_explained = self.bytes_explained(shared) >= bytes_around(self.next, sequence);
+        let farthest_behind = if is_explained { FAR_BEHIND } else { MAXIMUM_WINDOW };
+        !(-farthest_behind..=MAXIMUM_WINDOW).contains(&distance)
+    }
+
+    fn is_credible(&self, input: Input<'_>, shared: &Shared) -> bool {
+        input.vantage == Vantage::Leaving
+            || self.bytes_explained(shared) >= bytes_around(self.next, input.sequence)
+    }
+
+    /// Goes on from another position: it is known modulo 4 GiB what lies between, if the position before was right.
+    fn rebase(&mut self, to: SequenceNumber, shared: &mut Shared, output: &mut dyn Output) {
+        if self.fin.take().is_some() {
+            output.handle_misfit(Misfit::FinPassed);
+        }
+        self.flush(shared, output);
+        self.forget(shared);
+        let between = bytes_around(self.next, to);
+        let length = if self.bytes_explained(shared) >= between { between } else { 0 };
+        let cause = self.cause(shared);
+        self.next = to;
+        self.offset += length;
+        self.bytes_missing += length;
+        self.acknowledged = self.acknowledged.min(self.offset);
+        self.losses_before = shared.losses;
+        self.losses_at_position = shared.losses;
+        self.stray_end = None;
+        self.given_up.clear();
+        output.handle_break(length, cause);
+    }
+
+    /// A position of the stream was seen, modulo 4 GiB.
+    fn check_wrap(&mut self, shared: &Shared, output: &mut dyn Output) {
+        if shared.losses.saturating_sub(self.losses_at_position) >= LOSSES_OF_A_WRAP {
+            output.handle_doubt();
+        }
+        self.losses_at_position = shared.losses;
     }
 
     fn first_waiting(&self) -> Option<u64> {
@@ -304,17 +579,28 @@ impl Reassembler {
     }
 
     /// Hands out `length` bytes that are next in order; `data` is what was captured of them.
-    fn advance(&mut self, data: &[u8], length: u64, shared: &Shared, output: &mut dyn Output) {
+    fn advance(
+        &mut self,
+        data: &[u8],
+        length: u64,
+        cut_by: GapCause,
+        shared: &Shared,
+        output: &mut dyn Output,
+    ) {
         let known = data.len() as u64;
         if known > 0 {
             output.handle_chunk(Chunk::Data(data));
         }
         if known < length {
             self.bytes_missing += length - known;
-            output.handle_chunk(Chunk::Gap { length: length - known, cause: GapCause::SnapLength });
+            output.handle_chunk(Chunk::Gap { length: length - known, cause: cut_by });
         }
         self.step(length);
         self.losses_before = shared.losses;
+        if self.fin.is_some_and(|fin| self.offset > fin.at) {
+            self.fin = None;
+            output.handle_misfit(Misfit::FinPassed);
+        }
     }
 
     fn step(&mut self, length: u64) {
@@ -325,10 +611,40 @@ impl Reassembler {
         self.next = self.next.plus(positions);
     }
 
-    /// Keeps what is behind a hole. Where it overlaps what already waits, the first copy stays.
-    fn hold(&mut self, start: u64, data: &[u8], length: u64, shared: &mut Shared, output: &mut dyn Output) {
+    /// Counts bytes that lie before what is expected next: seen again, or late behind a gap.
+    fn count_repeated(&mut self, from: u64, to: u64, output: &mut dyn Output) {
+        let mut late = 0;
+        for (gap_from, gap_to) in core::mem::take(&mut self.given_up) {
+            let (late_from, late_to) = (from.max(gap_from), to.min(gap_to));
+            if late_from >= late_to {
+                self.remember_gap(gap_from, gap_to);
+                continue;
+            }
+            late += late_to - late_from;
+            self.remember_gap(gap_from, late_from);
+            self.remember_gap(late_to, gap_to);
+        }
+        if late > 0 {
+            output.handle_misfit(Misfit::LateData);
+        }
+        self.bytes_retransmitted += (to - from).saturating_sub(late);
+    }
+
+    fn remember_gap(&mut self, from: u64, to: u64) {
+        if from < to {
+            self.given_up.push_back((from, to));
+            if self.given_up.len() > GAPS_REMEMBERED {
+                self.given_up.pop_front();
+            }
+        }
+    }
+
+    /// Keeps what is behind a hole: of `run`, with the bytes `data`. Where it overlaps what already waits, the first
+    /// copy stays.
+    fn hold(&mut self, start: u64, data: &[u8], run: &Run, shared: &mut Shared, output: &mut dyn Output) {
         let waiting = self.waiting.get_or_insert_default();
-        let end = start + length;
+        let end = start + run.length;
+        let cut_by = run.cut_by;
         let mut position = start;
         let mut differs = false;
         let mut fresh = Vec::new();
@@ -358,7 +674,7 @@ impl Reassembler {
         for (from, to) in fresh {
             let known = skip(data, from - start);
             let known = known.get(..usize::try_from(to - from).unwrap_or(usize::MAX)).unwrap_or(known);
-            let run = Run { data: known.to_vec(), length: to - from };
+            let run = Run { data: known.to_vec(), length: to - from, cut_by };
             waiting.held_bytes += run.cost();
             shared.held_bytes += run.cost();
             waiting.runs.insert(from, run);
@@ -370,45 +686,57 @@ impl Reassembler {
 
     /// Gives up the hole in front where the receiver has passed it or a bound is reached.
     fn handle_holes(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
-        while let Some(first) = self.first_waiting() {
+        while let Some(waiting) = &self.waiting
+            && let Some((&first, run)) = waiting.runs.first_key_value()
+        {
+            let limit = waiting.limit(limits, shared);
+            if self.has_ended() {
+                // All that waits is behind the FIN: that is none if the receiver has bytes from there.
+                if self.acknowledged >= first + run.length {
+                    self.fin = None;
+                    output.handle_misfit(Misfit::FinPassed);
+                    self.release_runs(shared, output);
+                    continue;
+                }
+                if let Some(limit) = limit {
+                    output.handle_limit(limit);
+                    self.forget(shared);
+                }
+                return;
+            }
             if self.acknowledged >= first {
                 self.give_up_to(first, self.cause(shared), shared, output);
-                continue;
-            }
-            let Some(waiting) = &self.waiting else { return };
-            let limit = if waiting.held_bytes > limits.reassembly_bytes
-                || waiting.runs.len() > limits.reassembly_runs
-            {
-                Limit::Reassembly
-            } else if shared.held_bytes > limits.reassembly_total_bytes {
-                Limit::ReassemblyTotal
+            } else if let Some(limit) = limit {
+                output.handle_limit(limit);
+                self.give_up_to(first, GapCause::Limit, shared, output);
             } else {
                 return;
-            };
-            output.handle_limit(limit);
-            self.give_up_to(first, GapCause::Limit, shared, output);
+            }
         }
     }
 
-    /// Calls everything missing that is not known up to stream offset `to`, and hands out what follows.
+    /// Gives up every hole and hands out what waits, up to the FIN.
+    fn flush(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+        while let (Some(first), false) = (self.first_waiting(), self.has_ended()) {
+            self.give_up_to(first, self.cause(shared), shared, output);
+        }
+    }
+
+    /// Calls everything missing that is not known up to stream offset `to`, and hands out what follows. Nothing is
+    /// missing behind a FIN.
     fn give_up_to(&mut self, to: u64, cause: GapCause, shared: &mut Shared, output: &mut dyn Output) {
-        while self.offset < to {
+        while self.offset < to && !self.has_ended() {
+            let to = self.fin.map_or(to, |fin| to.min(fin.at));
             let hole_end = self.first_waiting().map_or(to, |first| first.min(to));
             let length = hole_end.saturating_sub(self.offset);
             if length > 0 {
                 self.bytes_missing += length;
+                self.remember_gap(self.offset, hole_end);
                 output.handle_chunk(Chunk::Gap { length, cause });
                 self.step(length);
                 self.losses_before = shared.losses;
             }
             self.release_runs(shared, output);
-        }
-    }
-
-    fn release(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
-        if self.waiting.is_some() {
-            self.release_runs(shared, output);
-            self.handle_holes(limits, shared, output);
         }
     }
 
@@ -420,7 +748,8 @@ impl Reassembler {
                 return;
             };
             let at = *entry.key();
-            if at > self.offset {
+            let is_over = self.fin.is_some_and(|fin| self.offset >= fin.at);
+            if at > self.offset || (is_over && at + entry.get().length > self.offset) {
                 return;
             }
             let run = entry.remove();
@@ -429,18 +758,45 @@ impl Reassembler {
             let repeated = (self.offset - at).min(run.length);
             self.bytes_retransmitted += repeated;
             if run.length > repeated {
-                self.advance(skip(&run.data, repeated), run.length - repeated, shared, output);
+                self.advance(skip(&run.data, repeated), run.length - repeated, run.cut_by, shared, output);
             }
         }
     }
 
-    fn end_if_all_is_known(&mut self, shared: &mut Shared, output: &mut dyn Output) {
-        if !self.ended && self.fin.is_some_and(|fin| self.offset >= fin) {
+    /// Anybody can send a FIN: the stream is over when the receiver says so.
+    fn end_if_acknowledged(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+        if self.has_ended() && self.is_fin_acknowledged() {
+            self.end(shared, output);
+        }
+    }
+
+    fn end(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+        if !self.ended {
             self.ended = true;
             self.forget(shared);
             output.handle_chunk(Chunk::End);
         }
     }
+}
+
+impl Waiting {
+    /// The bound that is reached. Nobody gets more than a share of what is left over all directions, so that those
+    /// who hold much leave room for those who come later.
+    fn limit(&self, limits: &Limits, shared: &Shared) -> Option<Limit> {
+        let left = limits.reassembly_total_bytes.saturating_sub(shared.held_bytes);
+        if self.held_bytes > limits.reassembly_bytes || self.runs.len() > limits.reassembly_runs {
+            Some(Limit::Reassembly)
+        } else if self.held_bytes > left / Limits::REASSEMBLY_SHARES {
+            Some(Limit::ReassemblyTotal)
+        } else {
+            None
+        }
+    }
+}
+
+/// How far ahead a position lies, modulo 4 GiB.
+const fn bytes_around(from: SequenceNumber, to: SequenceNumber) -> u64 {
+    to.0.wrapping_sub(from.0) as u64
 }
 
 fn skip(data: &[u8], bytes: u64) -> &[u8] {
@@ -465,6 +821,8 @@ mod tests {
         causes: Vec<GapCause>,
         misfits: Vec<Misfit>,
         limits: Vec<Limit>,
+        breaks: Vec<(u64, GapCause)>,
+        doubts: usize,
         ends: usize,
     }
 
@@ -480,6 +838,15 @@ mod tests {
                 }
                 Chunk::End => self.ends += 1,
             }
+        }
+
+        fn handle_break(&mut self, length: u64, cause: GapCause) {
+            assert_eq!(self.ends, 0, "nothing follows the end");
+            self.breaks.push((length, cause));
+        }
+
+        fn handle_doubt(&mut self) {
+            self.doubts += 1;
         }
 
         fn handle_misfit(&mut self, misfit: Misfit) {
@@ -517,15 +884,35 @@ mod tests {
         }
 
         fn cut_segment(&mut self, offset: u32, data: &[u8], length: u32, fin: bool) {
-            let input = Input { sequence: self.initial.plus(offset), data, length, fin };
+            let input = self.input(offset, data, length, fin);
             self.reassembler.handle_segment(input, &self.limits, &mut self.shared, &mut self.out);
         }
 
+        fn input<'a>(&self, offset: u32, data: &'a [u8], length: u32, fin: bool) -> Input<'a> {
+            Input {
+                sequence: self.initial.plus(offset),
+                data,
+                length,
+                cut_by: GapCause::SnapLength,
+                fin,
+                vantage: Vantage::Reaching,
+            }
+        }
+
+        fn syn_data(&mut self, data: &[u8]) {
+            let input = self.input(0, data, u32::try_from(data.len()).unwrap(), false);
+            self.reassembler.handle_syn_data(input, &self.limits, &mut self.shared, &mut self.out);
+        }
+
         fn acknowledgment(&mut self, offset: u32, trusted: bool) {
+            self.acknowledgment_from(offset, if trusted { Vantage::Leaving } else { Vantage::Reaching });
+        }
+
+        fn acknowledgment_from(&mut self, offset: u32, vantage: Vantage) {
             let at = self.initial.plus(offset);
             self.reassembler.handle_acknowledgment(
                 at,
-                trusted,
+                vantage,
                 &self.limits,
                 &mut self.shared,
                 &mut self.out,
@@ -533,7 +920,7 @@ mod tests {
         }
 
         fn end(&mut self) {
-            self.reassembler.handle_end(None, false, &mut self.shared, &mut self.out);
+            self.reassembler.handle_end(None, 0, &mut self.shared, &mut self.out);
         }
 
         fn text(&self) -> String {
@@ -547,8 +934,8 @@ mod tests {
         bench.segment(0, b"hel", false);
         assert_eq!(bench.text(), "hel");
         bench.segment(3, b"lo", true);
-        assert_eq!((bench.text().as_str(), bench.out.ends), ("hello", 1));
-        assert!(bench.reassembler.waiting.is_none());
+        assert_eq!(bench.text(), "hello");
+        assert!(bench.reassembler.waiting.is_none() && bench.reassembler.has_ended());
     }
 
     #[test]
@@ -557,7 +944,8 @@ mod tests {
         bench.segment(3, b"lo", true);
         assert_eq!(bench.text(), "");
         bench.segment(0, b"hel", false);
-        assert_eq!((bench.text().as_str(), bench.out.ends, bench.shared.held_bytes), ("hello", 1, 0));
+        assert_eq!((bench.text().as_str(), bench.shared.held_bytes), ("hello", 0));
+        assert!(bench.reassembler.has_ended());
     }
 
     #[test]
@@ -575,6 +963,7 @@ mod tests {
         let mut bench = Bench::new(u32::MAX - 2);
         bench.segment(4, b"o", true);
         bench.segment(0, b"hell", false);
+        bench.acknowledgment(6, true);
         assert_eq!((bench.text().as_str(), bench.out.ends), ("hello", 1));
     }
 
@@ -673,6 +1062,246 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledgment_of_unsent_bytes_is_not_believed_for_a_loss_elsewhere() {
+        let mut bench = Bench::new(1);
+        bench.shared.losses = 1;
+        bench.acknowledgment(400_000_000, false);
+        bench.acknowledgment(400_000, false);
+        bench.segment(0, b"hello", false);
+        assert_eq!((bench.text().as_str(), bench.reassembler.bytes_missing()), ("hello", 0));
+    }
+
+    #[test]
+    fn at_the_end_an_acknowledgment_is_believed_as_far_as_losses_explain_it() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", false);
+        bench.shared.losses = 1;
+        bench.acknowledgment(9, false);
+        bench.end();
+        assert_eq!(bench.text(), "hello····");
+    }
+
+    #[test]
+    fn in_a_file_an_acknowledgment_is_believed_at_the_end_for_so_many_bytes_only() {
+        for (acknowledged, missing) in [(1_005, 1_000), (400_000_000, 0)] {
+            let mut bench = Bench::new(1);
+            bench.segment(0, b"hello", false);
+            bench.acknowledgment_from(acknowledged, Vantage::Between);
+            bench.reassembler.handle_end(None, ALONE, &mut bench.shared, &mut bench.out);
+            assert_eq!(bench.reassembler.bytes_missing(), missing);
+        }
+    }
+
+    #[test]
+    fn what_the_capture_lost_of_a_packet_is_a_gap_by_capture_loss() {
+        let mut bench = Bench::new(1);
+        for (offset, data) in [(5, &b"yo"[..]), (0, b"he")] {
+            let input =
+                Input { length: 5, cut_by: GapCause::CaptureLoss, ..bench.input(offset, data, 5, false) };
+            bench.reassembler.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+        }
+        assert_eq!(bench.text(), "he···yo···");
+        assert_eq!(bench.out.causes, [GapCause::CaptureLoss; 2]);
+    }
+
+    #[test]
+    fn behind_more_lost_bytes_than_a_window_the_stream_goes_on() {
+        for lost in [0x6000_0000_u32, 0xe000_0000] {
+            let mut bench = Bench::new(1);
+            bench.segment(0, b"hello", false);
+            bench.shared.losses = 1_000_000;
+            bench.segment(lost, b"you", false);
+            bench.segment(lost + 3, b"there", false);
+            assert_eq!(bench.text(), "helloyouthere");
+            assert_eq!(bench.out.breaks, [(u64::from(lost) - 5, GapCause::CaptureLoss)]);
+            assert_eq!(bench.reassembler.bytes_retransmitted(), 0);
+        }
+    }
+
+    #[test]
+    fn a_position_that_the_losses_do_not_explain_is_not_believed() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", false);
+        bench.shared.losses = 3;
+        bench.segment(0x6000_0000, b"junk", false);
+        bench.segment(5, b"you", false);
+        assert_eq!(bench.text(), "helloyou");
+        assert_eq!(bench.out.misfits, [Misfit::OutsideWindow]);
+    }
+
+    #[test]
+    fn the_observed_socket_s_acknowledgment_corrects_a_position_that_a_stray_segment_gave() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"junk", false);
+        bench.segment(0x6000_0000, b"hello", false);
+        bench.acknowledgment(0x6000_0005, true);
+        bench.segment(0x6000_0005, b"you", false);
+        assert_eq!(bench.text(), "junkyou");
+        assert_eq!(bench.out.breaks, [(0, GapCause::NeverSeen)]);
+    }
+
+    #[test]
+    fn in_a_file_a_segment_and_its_acknowledgment_together_correct_a_position() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"junk", false);
+        bench.segment(0x6000_0000, b"hello", false);
+        bench.acknowledgment_from(0x6000_0004, Vantage::Between);
+        assert!(bench.out.breaks.is_empty());
+        bench.acknowledgment_from(0x6000_0005, Vantage::Between);
+        bench.segment(0x6000_0005, b"you", false);
+        assert_eq!(bench.text(), "junkyou");
+    }
+
+    #[test]
+    fn what_leaves_the_observed_socket_is_believed_at_any_position() {
+        let mut bench = Bench::new(1);
+        let input = Input { vantage: Vantage::Leaving, ..bench.input(0x6000_0000, b"hello", 5, false) };
+        bench.reassembler.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+        assert_eq!((bench.text().as_str(), bench.out.breaks.len()), ("hello", 1));
+    }
+
+    #[test]
+    fn only_losses_that_can_hide_4_gib_raise_a_doubt_of_the_position() {
+        for (losses, doubts) in [(LOSSES_OF_A_WRAP - 1, 0), (LOSSES_OF_A_WRAP, 1)] {
+            let mut bench = Bench::new(1);
+            bench.segment(0, b"hello", false);
+            bench.shared.losses = losses;
+            bench.segment(5, b"you", false);
+            bench.segment(8, b"there", false);
+            assert_eq!((bench.text().as_str(), bench.out.doubts), ("helloyouthere", doubts));
+        }
+    }
+
+    #[test]
+    fn what_a_syn_carries_comes_out_once_it_is_acknowledged() {
+        let mut bench = Bench::new(1);
+        bench.syn_data(b"hello");
+        bench.segment(5, b"you", false);
+        assert_eq!(bench.text(), "");
+        bench.acknowledgment(5, true);
+        assert_eq!((bench.text().as_str(), bench.shared.syn_bytes), ("helloyou", 0));
+    }
+
+    #[test]
+    fn what_a_syn_carries_and_is_not_acknowledged_gives_way_to_what_is_sent() {
+        let mut acknowledged = Bench::new(1);
+        acknowledged.syn_data(b"decoy");
+        acknowledged.acknowledgment(0, true);
+        let mut sent = Bench::new(1);
+        sent.syn_data(b"decoy");
+        for mut bench in [acknowledged, sent] {
+            bench.segment(0, b"hello", false);
+            bench.acknowledgment(5, true);
+            assert_eq!((bench.text().as_str(), bench.shared.syn_bytes), ("hello", 0));
+        }
+    }
+
+    #[test]
+    fn beyond_their_bound_what_syns_carry_is_not_kept_and_is_a_gap_if_it_is_taken() {
+        let mut bench = Bench::new(1);
+        bench.limits.syn_data_total_bytes = 100;
+        bench.syn_data(b"hello");
+        assert_eq!(bench.out.limits, [Limit::SynData]);
+        bench.acknowledgment(5, true);
+        assert_eq!((bench.text().as_str(), bench.out.causes.as_slice()), ("·····", &[GapCause::Limit][..]));
+    }
+
+    #[test]
+    fn bytes_that_come_after_they_were_given_up_are_told_once_and_are_no_retransmission() {
+        let mut bench = Bench::new(1);
+        bench.segment(3, b"lo", false);
+        bench.acknowledgment(5, true);
+        bench.segment(0, b"hell", false);
+        assert_eq!(bench.out.misfits, [Misfit::LateData]);
+        assert_eq!(bench.reassembler.bytes_retransmitted(), 1);
+        bench.segment(0, b"hell", false);
+        assert_eq!(bench.out.misfits, [Misfit::LateData]);
+        assert_eq!(bench.reassembler.bytes_retransmitted(), 5);
+    }
+
+    #[test]
+    fn only_the_last_gaps_are_remembered() {
+        let mut bench = Bench::new(1);
+        for n in 1..100 {
+            bench.segment(n * 2, b"x", false);
+            bench.acknowledgment(n * 2 + 1, true);
+        }
+        assert_eq!(bench.reassembler.given_up.len(), GAPS_REMEMBERED);
+    }
+
+    #[test]
+    fn the_end_comes_out_when_the_fin_is_acknowledged() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", true);
+        assert_eq!(bench.out.ends, 0);
+        bench.acknowledgment(6, false);
+        assert_eq!(bench.out.ends, 1);
+    }
+
+    #[test]
+    fn a_fin_that_bytes_in_order_pass_is_none() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", false);
+        bench.segment(6, b"", true);
+        bench.segment(5, b"you", false);
+        bench.segment(8, b"there", false);
+        assert_eq!(bench.text(), "helloyouthere");
+        assert_eq!(bench.out.misfits, [Misfit::FinPassed]);
+        assert!(!bench.reassembler.has_fin());
+    }
+
+    #[test]
+    fn a_fin_that_the_observed_socket_s_acknowledgment_passes_is_none() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", true);
+        bench.segment(5, b"you", false);
+        assert_eq!(bench.text(), "hello");
+        bench.acknowledgment(8, true);
+        bench.segment(8, b"there", false);
+        assert_eq!(bench.text(), "helloyouthere");
+        assert_eq!(bench.out.misfits, [Misfit::DataAfterFin, Misfit::FinPassed]);
+    }
+
+    #[test]
+    fn bytes_that_wait_behind_a_fin_are_told() {
+        let mut bench = Bench::new(1);
+        bench.segment(7, b"junk", false);
+        bench.segment(0, b"hello", true);
+        assert_eq!(bench.out.misfits, [Misfit::DataAfterFin]);
+        bench.acknowledgment(6, true);
+        assert_eq!((bench.text().as_str(), bench.out.ends, bench.shared.held_bytes), ("hello", 1, 0));
+    }
+
+    #[test]
+    fn a_fin_far_ahead_that_nobody_acknowledged_makes_nothing_missing_at_the_end() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", false);
+        bench.segment(0x3000_0000, b"", true);
+        bench.end();
+        assert_eq!((bench.text().as_str(), bench.out.ends), ("hello", 0));
+    }
+
+    #[test]
+    fn those_who_hold_much_leave_a_share_for_those_who_come_later() {
+        let mut bench = Bench::new(1);
+        bench.limits.reassembly_total_bytes = 1 << 20;
+        let mut hoarders: Vec<Reassembler> = Vec::new();
+        for _ in 0..200 {
+            let mut hoarder = Reassembler::new(bench.initial, &bench.shared);
+            for n in 1..100 {
+                let input = bench.input(n * 2_000, &[b'x'; 1_000], 1_000, false);
+                hoarder.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+                assert!(bench.shared.held_bytes <= 1 << 20);
+            }
+            hoarders.push(hoarder);
+        }
+        bench.out = Collected::default();
+        bench.segment(3, b"lo", false);
+        bench.segment(0, b"hel", false);
+        assert_eq!((bench.text().as_str(), bench.out.limits.len()), ("hello", 0));
+    }
+
+    #[test]
     fn bytes_behind_a_fin_are_told_and_ignored() {
         let mut bench = Bench::new(1);
         bench.segment(0, b"hello", true);
@@ -727,6 +1356,7 @@ mod tests {
             for (from, to) in order {
                 bench.segment(u32::try_from(from).unwrap(), &stream[from..to], to == stream.len());
             }
+            bench.acknowledgment(301, false);
             let expected: Vec<Option<u8>> = stream.into_iter().map(Some).collect();
             prop_assert_eq!(&bench.out.stream, &expected);
             prop_assert_eq!(bench.out.ends, 1);
@@ -750,7 +1380,9 @@ mod tests {
                         seen[position] = Some(stream[position]);
                     }
                     if acknowledge_each {
-                        bench.acknowledgment(0, false);
+                        // As a receiver that misses what the capture missed.
+                        let known = seen.iter().position(Option::is_none).unwrap_or(seen.len());
+                        bench.acknowledgment(u32::try_from(known).unwrap(), false);
                     }
                 }
             }

@@ -324,7 +324,7 @@ impl Decoder {
         self.lose_place(output);
     }
 
-    fn is_between_frames(&self) -> bool {
+    pub(crate) const fn is_between_frames(&self) -> bool {
         matches!(self.place, Place::Header { length: 0, .. })
     }
 

@@ -59,6 +59,7 @@ pub struct Wire {
     pub flags: u8,
     pub data: Vec<u8>,
     pub length: u32,
+    pub rest_lost: bool,
     pub nanoseconds: u64,
     pub losses: u64,
     pub socket: Option<Socket>,
@@ -70,6 +71,7 @@ impl Wire {
             time: Time::from_file(self.nanoseconds),
             data: &self.data,
             length: self.length,
+            rest_lost: self.rest_lost,
             interface: None,
             socket: self.socket,
             losses: self.losses,
@@ -142,10 +144,31 @@ impl Conversation {
             flags,
             length: data.len() as u32,
             data,
+            rest_lost: false,
             nanoseconds: self.clock,
             losses: self.losses,
             socket,
         });
+    }
+
+    /// A segment with positions that are not the conversation's: so far ahead of what its sender sends next.
+    pub fn forge(&mut self, from_client: bool, ahead: u32, flags: u8, payload: &[u8]) -> &mut Self {
+        let (client_next, server_next) = (self.client_next, self.server_next);
+        let next = if from_client { &mut self.client_next } else { &mut self.server_next };
+        *next = next.wrapping_add(ahead);
+        self.push(from_client, flags, payload, false);
+        (self.client_next, self.server_next) = (client_next, server_next);
+        self
+    }
+
+    /// An acknowledgment of bytes that were not sent.
+    pub fn forge_acknowledgment(&mut self, from_client: bool, ahead: u32) -> &mut Self {
+        let (client_next, server_next) = (self.client_next, self.server_next);
+        let next = if from_client { &mut self.server_next } else { &mut self.client_next };
+        *next = next.wrapping_add(ahead);
+        self.push(from_client, ACK, b"", false);
+        (self.client_next, self.server_next) = (client_next, server_next);
+        self
     }
 
     pub fn connect(&mut self) -> &mut Self {
@@ -248,6 +271,30 @@ pub fn run<'a>(config: Config, packets: impl IntoIterator<Item = &'a Wire>) -> V
 /// The messages among the lines of [`run`].
 pub fn messages(lines: &[String]) -> Vec<&str> {
     lines.iter().filter(|line| line.contains(" message ")).map(String::as_str).collect()
+}
+
+/// A packet of an accepted socket as if it had reached the listener.
+pub fn at_listener(mut wire: Wire) -> Wire {
+    if let Some(socket) = &mut wire.socket {
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        socket.cookie = 1;
+        socket.local = SocketAddr::new(unspecified.ip(), socket.local.port());
+        socket.remote = unspecified;
+    }
+    wire
+}
+
+/// Puts payload into a packet that has none.
+pub fn add_payload(wire: &mut Wire, payload: &[u8]) {
+    wire.data.extend(payload);
+    wire.length = u32::try_from(wire.data.len()).unwrap();
+    let length = u16::try_from(wire.data.len()).unwrap();
+    wire.data[2..4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// The line of [`run`] that tells of a connection's end.
+pub fn closed(lines: &[String]) -> &str {
+    lines.iter().find(|line| line.contains(" closed ")).map_or("", String::as_str)
 }
 
 fn line(record: &Record<'_>) -> String {

@@ -312,7 +312,11 @@ impl Text {
         self.write_word(out, self.palette.problem, "gap");
         let (length, offset) = (gap.length, gap.offset);
         let cause = cause_words(gap.cause);
-        format(out, format_args!(" of {length} bytes at {offset}, {cause}"));
+        if length == 0 {
+            format(out, format_args!(" of unknown length at {offset}, {cause}"));
+        } else {
+            format(out, format_args!(" of {length} bytes at {offset}, {cause}"));
+        }
     }
 
     fn write_closed(&self, out: &mut Vec<u8>, closed: &ConnectionClosed<'_>) {
