@@ -38,6 +38,8 @@ pub(crate) struct Travel {
 pub(crate) struct TcpConnection {
     streams: [Option<Reassembler>; 2],
     initial: [Option<SequenceNumber>; 2],
+    /// Up to where the observed socket has received the bytes of each direction, where some are missing before.
+    sacked_to: [Option<SequenceNumber>; 2],
     session: Session,
     last_payload: Time,
     last_packet: Time,
@@ -114,6 +116,7 @@ impl TcpConnection {
         Self {
             streams: [None, None],
             initial: [None, None],
+            sacked_to: [None, None],
             session: Session::new(from_start),
             last_payload: time,
             last_packet: time,
@@ -215,6 +218,9 @@ impl TcpConnection {
 
         let seen_before = bytes_seen(reporter);
         if flags.ack() {
+            if vantage == Vantage::Leaving {
+                *of(&mut self.sacked_to, direction.reverse()) = segment.sacked_to();
+            }
             self.with_stream(direction.reverse(), shared, reporter, |stream, shared, limits, output| {
                 stream.handle_acknowledgment(segment.acknowledgment, vantage, limits, shared, output);
             });
@@ -326,6 +332,8 @@ impl TcpConnection {
             _ if travel.vantage == Vantage::Leaving => Verdict::Believed,
             None => self.judge_reset_of_unknown(direction, segment),
             Some(stream) if stream.is_next(sequence) => Verdict::Believed,
+            // Linux believes it behind the last byte that it has received, too, though others are missing.
+            Some(_) if *in_direction(&self.sacked_to, direction) == Some(sequence) => Verdict::Believed,
             Some(stream) => match stream.bytes_ahead(sequence) {
                 Some(ahead) if ahead <= stream.bytes_explained(&shared.reassembly) => Verdict::Believed,
                 Some(_) if travel.vantage == Vantage::Between => Verdict::Ahead(stream.offset()),

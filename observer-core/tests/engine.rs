@@ -507,6 +507,28 @@ fn a_forged_reset_within_the_window_ends_nothing() {
 }
 
 #[test]
+fn a_reset_behind_bytes_that_the_observed_socket_has_received_out_of_order_ends_a_connection() {
+    let mut it = Conversation::live(4_000, 9);
+    it.upgrade();
+    let missing = u32::try_from(masked("lost on the way").len()).unwrap();
+    let acknowledgment = it.client_next;
+    it.client_next += missing;
+    let from = it.client_next;
+    it.send(true, &masked("late"));
+    let to = it.client_next;
+    it.client_next = acknowledgment;
+    it.acknowledge(false);
+    let sack = it.packets.last_mut().unwrap();
+    add_payload(sack, &[&[1, 1, 5, 10][..], &from.to_be_bytes(), &to.to_be_bytes()].concat());
+    sack.data[32] = 0x80;
+    it.client_next = to;
+    it.reset(true);
+    let lines = run(Config::default(), &it.packets);
+    assert_eq!(closed(&lines), r#"#1 closed Some("client") rst None complete=false"#, "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains(" anomaly ")), "{lines:#?}");
+}
+
+#[test]
 fn a_reset_behind_lost_packets_ends_a_connection() {
     let mut it = Conversation::live(4_000, 9);
     it.upgrade();

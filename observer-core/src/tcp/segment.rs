@@ -38,6 +38,34 @@ impl Segment<'_> {
     pub const fn payload_sequence(&self) -> SequenceNumber {
         self.sequence.plus(self.flags.syn() as u32)
     }
+
+    /// Position behind the last byte that the sender has received, where bytes are missing before it: the highest
+    /// right edge of its selective acknowledgment (RFC 2018 §3).
+    pub fn sacked_to(&self) -> Option<SequenceNumber> {
+        const END: u8 = 0;
+        const NO_OPERATION: u8 = 1;
+        const SACK: u8 = 5;
+
+        let mut rest = self.options;
+        loop {
+            rest = match *rest {
+                [] | [END, ..] => return None,
+                [NO_OPERATION, ref rest @ ..] => rest,
+                [kind, length, ..] => {
+                    let (option, behind) = rest.split_at_checked(usize::from(length).max(2))?;
+                    if kind == SACK {
+                        let blocks = option.get(2..)?.chunks_exact(8);
+                        let edges = blocks.filter_map(|block| block.last_chunk::<4>());
+                        return edges
+                            .map(|edge| SequenceNumber(u32::from_be_bytes(*edge)))
+                            .max_by_key(|edge| edge.distance_from(self.acknowledgment));
+                    }
+                    behind
+                }
+                [_] => return None,
+            };
+        }
+    }
 }
 
 /// Control bits (RFC 9293 §3.1).
@@ -341,6 +369,27 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(data: Vec<u8>, length: u32) {
             let _ = parse(&data, length);
+        }
+    }
+
+    #[test]
+    fn a_selective_acknowledgment_tells_how_far_its_sender_has_received() {
+        let block = |from: u32, to: u32| [from.to_be_bytes(), to.to_be_bytes()].concat();
+        let timestamps = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        let sacked_to = |options: &[u8]| {
+            let packet = ipv4(b"", 40);
+            let segment = parse(&packet, 40).unwrap();
+            Segment { options, acknowledgment: SequenceNumber(u32::MAX - 9), ..segment }.sacked_to()
+        };
+        let sack =
+            [&[1, 1][..], &timestamps, &[1, 1, 5, 18], &block(u32::MAX - 4, 20), &block(3, 7)].concat();
+        assert_eq!(sacked_to(&sack), Some(SequenceNumber(20)));
+        assert_eq!(sacked_to(&timestamps), None);
+        for cut in 0..sack.len() {
+            sacked_to(&sack[..cut]);
+        }
+        for malformed in [&[5, 0][..], &[5], &[5, 2], &[0, 5, 10], &[8, 0, 5, 255]] {
+            assert_eq!(sacked_to(malformed), None);
         }
     }
 }
