@@ -43,8 +43,8 @@ pub(crate) struct TcpConnection {
     session: Session,
     last_payload: Time,
     last_packet: Time,
-    /// When the first FIN of each direction came that still stands.
-    fins: [Option<Sign>; 2],
+    /// The FIN of each direction that stands: its offset, and when it first came.
+    fins: [Option<(u64, Sign)>; 2],
     reset: Option<(Direction, Sign)>,
     /// In a file: a RST ahead of what was seen, which may be forged.
     reset_ahead: Option<ResetAhead>,
@@ -409,10 +409,9 @@ impl TcpConnection {
     fn note_fins(&mut self, time: Time) {
         let sign = self.sign(time);
         for (fin, stream) in self.fins.iter_mut().zip(&self.streams) {
-            if !stream.as_ref().is_some_and(Reassembler::has_fin) {
-                *fin = None;
-            } else if fin.is_none() {
-                *fin = Some(sign);
+            let standing = stream.as_ref().and_then(Reassembler::fin);
+            if standing != fin.map(|(at, _)| at) {
+                *fin = standing.map(|at| (at, sign));
             }
         }
     }
@@ -520,8 +519,8 @@ impl TcpConnection {
     /// The first FIN or RST.
     fn first_sign(&self) -> Option<(Peer, How, Sign)> {
         let [client, server] = self.fins;
-        let client = client.map(|sign| (Peer::Client, How::Fin, sign));
-        let server = server.map(|sign| (Peer::Server, How::Fin, sign));
+        let client = client.map(|(_, sign)| (Peer::Client, How::Fin, sign));
+        let server = server.map(|(_, sign)| (Peer::Server, How::Fin, sign));
         let reset = self.reset.map(|(direction, sign)| (sender(direction), How::Rst, sign));
         [client, server, reset].into_iter().flatten().min_by_key(|(_, _, sign)| sign.time)
     }

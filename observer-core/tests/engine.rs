@@ -1051,6 +1051,34 @@ proptest! {
     }
 
     #[test]
+    fn forged_control_packets_that_reach_a_socket_change_no_message_and_no_end(
+        forged in prop::collection::vec(
+            (
+                7_usize..70,
+                prop::sample::select(vec![SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK]),
+                1_000_u32..u32::MAX - 1_000,
+                1_000_u32..u32::MAX - 1_000,
+            ),
+            1..20,
+        ),
+    ) {
+        let it = long_conversation();
+        let honest = run(Config::default(), &it.packets);
+        let mut packets = it.packets.clone();
+        for (at, flags, ahead, acknowledged_ahead) in forged {
+            let mut forger = it.clone();
+            forger.packets.clear();
+            forger.clock = packets[at].nanoseconds;
+            forger.server_next = forger.server_next.wrapping_add(acknowledged_ahead);
+            forger.forge(true, ahead, flags, b"");
+            packets.insert(at, forger.packets.remove(0));
+        }
+        let lines = run(Config::default(), &packets);
+        prop_assert_eq!(messages(&lines), messages(&honest));
+        prop_assert_eq!(closed(&lines), closed(&honest));
+    }
+
+    #[test]
     fn random_packets_never_panic(
         packets in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..80), any::<u32>(), any::<bool>()), 0..50),
     ) {

@@ -225,9 +225,9 @@ impl Reassembler {
         self.bytes_missing
     }
 
-    /// Whether a FIN was seen that still stands.
-    pub const fn has_fin(&self) -> bool {
-        self.fin.is_some()
+    /// Stream offset of the FIN, where one was seen that still stands.
+    pub fn fin(&self) -> Option<u64> {
+        self.fin.map(|fin| fin.at)
     }
 
     /// Whether a FIN was seen and all before it is accounted for.
@@ -1247,7 +1247,7 @@ mod tests {
         bench.segment(8, b"there", false);
         assert_eq!(bench.text(), "helloyouthere");
         assert_eq!(bench.out.misfits, [Misfit::FinPassed]);
-        assert!(!bench.reassembler.has_fin());
+        assert_eq!(bench.reassembler.fin(), None);
     }
 
     #[test]
