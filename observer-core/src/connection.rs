@@ -491,7 +491,7 @@ impl TcpConnection {
             account: reporter.told.account,
         };
         if reporter.told.is_announced() {
-            let is_complete = closed.is_complete();
+            let is_complete = closed.is_complete_so_far();
             reporter.record(Kind::ConnectionClosed(closed));
             reporter.totals.connections_incomplete += u64::from(!is_complete);
             reporter.totals.connections_open += u64::from(how == How::StillOpen);

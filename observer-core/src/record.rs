@@ -365,6 +365,12 @@ impl ConnectionClosed<'_> {
     pub fn is_complete(&self) -> bool {
         self.account.iter().all(Account::is_complete)
     }
+
+    /// The same, but that a connection that is still open has no end that could have been missed.
+    pub fn is_complete_so_far(&self) -> bool {
+        let is_open = self.how == How::StillOpen;
+        self.account.iter().all(|it| Account { end_seen: it.end_seen || is_open, ..*it }.is_complete())
+    }
 }
 
 /// What was seen of one direction of a connection, and what was not.

@@ -153,6 +153,8 @@ struct Run {
     /// Bytes on the wire; those behind `data` were not captured.
     length: u64,
     cut_by: GapCause,
+    /// The capture's losses when it came.
+    losses: u64,
 }
 
 impl Run {
@@ -296,6 +298,7 @@ impl Reassembler {
             return;
         };
         self.place(start, input, limits, shared, output);
+        self.give_up_before_fin(input.vantage, shared, output);
         self.end_if_acknowledged(shared, output);
     }
 
@@ -341,7 +344,7 @@ impl Reassembler {
             self.advance(data, fresh, input.cut_by, shared, output);
             self.release_runs(shared, output);
         } else {
-            let run = Run { data: Vec::new(), length: fresh, cut_by: input.cut_by };
+            let run = Run { data: Vec::new(), length: fresh, cut_by: input.cut_by, losses: shared.losses };
             self.hold(start + repeated, data, &run, shared, output);
         }
         self.handle_holes(limits, shared, output);
@@ -402,7 +405,12 @@ impl Reassembler {
         if input.length == 0 || input.sequence != self.next || !is_first {
             return;
         }
-        let mut run = Run { data: Vec::new(), length: u64::from(input.length), cut_by: input.cut_by };
+        let mut run = Run {
+            data: Vec::new(),
+            length: u64::from(input.length),
+            cut_by: input.cut_by,
+            losses: shared.losses,
+        };
         if shared.syn_bytes + run.cost() + input.data.len() > limits.syn_data_total_bytes {
             output.handle_limit(Limit::SynData);
             run.cut_by = GapCause::Limit;
@@ -475,6 +483,7 @@ impl Reassembler {
             self.give_up_to(to, self.cause(shared), shared, output);
             self.handle_holes(limits, shared, output);
         }
+        self.give_up_before_fin(vantage, shared, output);
         self.end_if_acknowledged(shared, output);
     }
 
@@ -644,7 +653,7 @@ impl Reassembler {
     fn hold(&mut self, start: u64, data: &[u8], run: &Run, shared: &mut Shared, output: &mut dyn Output) {
         let waiting = self.waiting.get_or_insert_default();
         let end = start + run.length;
-        let cut_by = run.cut_by;
+        let Run { cut_by, losses, .. } = *run;
         let mut position = start;
         let mut differs = false;
         let mut fresh = Vec::new();
@@ -674,7 +683,7 @@ impl Reassembler {
         for (from, to) in fresh {
             let known = skip(data, from - start);
             let known = known.get(..usize::try_from(to - from).unwrap_or(usize::MAX)).unwrap_or(known);
-            let run = Run { data: known.to_vec(), length: to - from, cut_by };
+            let run = Run { data: known.to_vec(), length: to - from, cut_by, losses };
             waiting.held_bytes += run.cost();
             shared.held_bytes += run.cost();
             waiting.runs.insert(from, run);
@@ -734,7 +743,9 @@ impl Reassembler {
                 self.remember_gap(self.offset, hole_end);
                 output.handle_chunk(Chunk::Gap { length, cause });
                 self.step(length);
-                self.losses_before = shared.losses;
+                // What was lost since the bytes behind the hole came can explain the next one.
+                let behind = self.waiting.as_ref().and_then(|waiting| waiting.runs.get(&hole_end));
+                self.losses_before = behind.map_or(shared.losses, |run| run.losses);
             }
             self.release_runs(shared, output);
         }
@@ -759,7 +770,21 @@ impl Reassembler {
             self.bytes_retransmitted += repeated;
             if run.length > repeated {
                 self.advance(skip(&run.data, repeated), run.length - repeated, run.cut_by, shared, output);
+                self.losses_before = run.losses;
             }
+        }
+    }
+
+    /// Whoever acknowledges a FIN has all before it, though not all of it was seen. Believed as far as at the end.
+    fn give_up_before_fin(&mut self, vantage: Vantage, shared: &mut Shared, output: &mut dyn Output) {
+        let Some(fin) = self.fin.filter(|_| self.is_fin_acknowledged()) else { return };
+        let believed = match vantage {
+            Vantage::Leaving => u64::MAX,
+            Vantage::Reaching => self.bytes_explained(shared),
+            Vantage::Between => self.bytes_explained(shared).max(ALONE),
+        };
+        if fin.at.saturating_sub(self.offset) <= believed {
+            self.give_up_to(fin.at, self.cause(shared), shared, output);
         }
     }
 
@@ -926,6 +951,34 @@ mod tests {
         fn text(&self) -> String {
             self.out.stream.iter().map(|byte| byte.map_or('·', char::from)).collect()
         }
+    }
+
+    #[test]
+    fn each_of_several_holes_has_the_cause_that_was_there_when_what_is_behind_it_came() {
+        let mut bench = Bench::new(7);
+        bench.segment(0, b"one", false);
+        bench.shared.losses = 3;
+        bench.segment(6, b"three", false);
+        bench.shared.losses = 7;
+        bench.segment(15, b"five", false);
+        // Nothing was lost meanwhile: the capture does not know where this went.
+        bench.segment(25, b"seven", false);
+        bench.acknowledgment(30, true);
+        assert_eq!(bench.out.causes, [GapCause::CaptureLoss, GapCause::CaptureLoss, GapCause::NeverSeen]);
+    }
+
+    #[test]
+    fn a_hole_before_a_fin_that_was_acknowledged_is_given_up_and_ends_the_stream() {
+        let mut bench = Bench::new(7);
+        bench.segment(0, b"one", false);
+        bench.segment(6, b"", true);
+        assert_eq!(bench.out.ends, 0);
+        bench.acknowledgment_from(7, Vantage::Between);
+        assert_eq!((bench.text().as_str(), bench.out.ends), ("one···", 1));
+        let mut bench = Bench::new(7);
+        bench.segment(1 << 29, b"", true);
+        bench.acknowledgment_from((1 << 29) + 1, Vantage::Between);
+        assert_eq!((bench.text().as_str(), bench.out.ends), ("", 0), "both may be forged");
     }
 
     #[test]

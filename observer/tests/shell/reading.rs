@@ -409,3 +409,16 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
     assert_eq!(help.code, Some(0));
     assert!(help.stdout.contains("Exit codes"));
 }
+
+#[test]
+fn a_connection_that_is_open_at_the_end_lacks_nothing_for_that() {
+    let mut conversation = Conversation::upgraded(7272);
+    conversation.text(From::Client, "hello");
+    let ran = run_on(&Pcap::default().file(&conversation.packets), &["--json"]);
+    assert!(ran.stderr.ends_with("nothing is missing\n"), "{}", ran.stderr);
+    let summary = json(&ran).pop().unwrap();
+    assert_eq!((&summary["connections_open"], &summary["connections_incomplete"]), (&1.into(), &0.into()));
+    conversation.packets.remove(3);
+    let ran = run_on(&Pcap::default().file(&conversation.packets), &["--port", "7272"]);
+    assert!(ran.stderr.contains("1 connection incomplete"), "{}", ran.stderr);
+}
