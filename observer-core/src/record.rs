@@ -458,8 +458,10 @@ pub struct CaptureCounters {
     pub seen: u64,
     /// Packets handed to the engine.
     pub captured: u64,
-    /// Of these: cut by the snap length or in part lost.
+    /// Of these: cut by the snap length.
     pub truncated: u64,
+    /// Of these: whose rest was lost.
+    pub captured_partly: u64,
     /// Packets left out because they were asked to be.
     pub filtered: u64,
     /// Packets lost, by reason.

@@ -233,7 +233,6 @@ impl Watch<'_> {
         let counters = capture.counters();
         let mut also_missing = Vec::new();
         for (count, what) in [
-            (counters.get(Counter::CapturedPartly), "packets of which only the beginning was captured"),
             (capture.piece_statistics().pieces_dropped, "pieces of packets whose beginning was lost"),
             (
                 capture.malformed_events(),
@@ -320,7 +319,8 @@ fn capture_counters(counters: &Counters) -> CaptureCounters {
     CaptureCounters {
         seen: counters.get(Counter::Seen),
         captured: counters.get(Counter::Captured),
-        truncated: counters.get(Counter::Truncated) + counters.get(Counter::CapturedPartly),
+        truncated: counters.get(Counter::Truncated),
+        captured_partly: counters.get(Counter::CapturedPartly),
         filtered: counters.get(Counter::Filtered),
         losses: Counter::LOSSES.into_iter().map(|loss| (loss.name(), counters.get(loss))).collect(),
     }

@@ -329,6 +329,7 @@ impl Serialize for JsonCapture<'_> {
         map.serialize_entry("seen", &counters.seen)?;
         map.serialize_entry("captured", &counters.captured)?;
         map.serialize_entry("truncated", &counters.truncated)?;
+        map.serialize_entry("captured_partly", &counters.captured_partly)?;
         map.serialize_entry("filtered", &counters.filtered)?;
         map.serialize_entry("losses", &JsonCounts(counters.losses.clone()))?;
         map.end()

@@ -43,11 +43,14 @@ fn seen(summary: &Summary) -> Vec<String> {
         packets.push_str(&format!("; {other} without a WebSocket upgrade"));
     }
     lines.push(packets);
-    if let Some(CaptureCounters { seen, captured, truncated, filtered, losses }) = &summary.capture {
+    if let Some(CaptureCounters { seen, captured, truncated, captured_partly, filtered, losses }) =
+        &summary.capture
+    {
         let lost = losses.iter().map(|(_, packets)| *packets).fold(0, u64::saturating_add);
         let seen = count(*seen, "packet", "packets");
         lines.push(format!(
-            "kernel: {seen} seen, {captured} captured ({truncated} of them cut), {filtered} filtered, {lost} lost"
+            "kernel: {seen} seen, {captured} captured ({truncated} of them cut, {captured_partly} in part), \
+             {filtered} filtered, {lost} lost"
         ));
     }
     if summary.anomalies > 0 {
@@ -64,6 +67,10 @@ fn missing(summary: &Summary) -> Vec<String> {
         }
         if capture.truncated > 0 {
             lines.push(format!("{} cut short", count(capture.truncated, "packet", "packets")));
+        }
+        if capture.captured_partly > 0 {
+            let packets = count(capture.captured_partly, "packet", "packets");
+            lines.push(format!("{packets} whose beginning alone was captured"));
         }
     }
     for (cause, &gaps) in GapCause::ALL.into_iter().zip(&summary.gaps) {
@@ -132,12 +139,14 @@ mod tests {
         summary.capture = Some(CaptureCounters {
             losses: vec![("ring full", 6), ("reserve failed", 0)],
             truncated: 8,
+            captured_partly: 3,
             ..CaptureCounters::default()
         });
         let missing = words(&summary).missing.join("\n");
         for said in [
             "6 packets lost by the capture: ring full",
             "8 packets cut short",
+            "3 packets whose beginning alone was captured",
             "1 gap cut off by the snap length",
             "2 gaps lost by the capture",
             "3 gaps never seen",
