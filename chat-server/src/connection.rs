@@ -310,7 +310,10 @@ impl Connection {
     async fn close(&mut self, ending: &Ending) -> std::io::Result<()> {
         match ending {
             Ending::Vanished(_) => return Ok(()),
-            Ending::ClosedByClient => self.socket.answer_close(),
+            Ending::ClosedByClient => {
+                self.flush_mail().await?;
+                self.socket.answer_close();
+            }
             Ending::Violation(close) => {
                 if let Session::Chat(chat) = &self.session
                     && close.code == 1009

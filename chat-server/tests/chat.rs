@@ -278,6 +278,23 @@ async fn fragments_with_control_frames_between_them_are_one_message() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_close_is_answered_before_it() {
+    let server = Server::start(|_| ()).await;
+    let mut stream = raw_websocket(server.address, "/").await;
+    let segment = [
+        frame(0x81, br#"{"type":"login","name":"Short"}"#),
+        frame(0x81, br#"{"type":"say","to_uid":"all","content":"bye"}"#),
+        frame(0x88, &1000_u16.to_be_bytes()),
+    ];
+    stream.write_all(&segment.concat()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    let places =
+        [&br#"{"type":"user_list""#[..], br#"{"type":"login""#, br#""content":"bye""#, &[0x88, 2, 3, 232]]
+            .map(|part| answer.windows(part.len()).position(|bytes| bytes == part));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+}
+
+#[tokio::test]
 async fn a_frame_may_arrive_byte_by_byte_and_many_frames_at_once() {
     let server = Server::start(|_| ()).await;
     let mut other = server.member("Other").await;
