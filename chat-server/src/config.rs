@@ -18,7 +18,8 @@ pub struct Config {
     /// connections are kept for ever. Default 30 s.
     pub ping_interval: Duration,
     /// How long a client may stay silent after a ping before it is closed with 1008. Any whole WebSocket message or
-    /// pong frame counts as an answer. Default 20 s.
+    /// pong frame counts as an answer; while the server does not read, because it has much to write to the client, any
+    /// progress of writing does too. Default 20 s.
     pub ping_timeout: Duration,
     /// How long a client may take from connecting to the end of its HTTP request; then it is dropped. Default 10 s.
     pub handshake_timeout: Duration,

@@ -198,7 +198,11 @@ impl Connection {
             tokio::select! {
                 progress = self.socket.progress(read) => match progress {
                     Ok(Progress::Read) => self.decode(),
-                    Ok(Progress::Written) => {}
+                    Ok(Progress::Written) => {
+                        if !read {
+                            self.hear();
+                        }
+                    }
                     Ok(Progress::End) => {
                         self.input_end = Some(Ending::Vanished("ended without a close frame".into()));
                     }
@@ -250,10 +254,15 @@ impl Connection {
             }
     }
 
-    fn handle(&mut self, message: Message) -> Result<Pressure, Ending> {
+    /// The client gave a sign of life: a message, or, while nothing is read and none could be heard, that it reads.
+    fn hear(&mut self) {
         if let Session::Chat(Chat { heartbeat: Some(heartbeat), .. }) = &mut self.session {
             heartbeat.heard();
         }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<Pressure, Ending> {
+        self.hear();
         let (opcode, payload) = match message {
             Message::Text(payload) => (OpCode::Text, payload),
             Message::Binary(payload) => (OpCode::Binary, payload),
