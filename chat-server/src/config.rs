@@ -8,8 +8,9 @@ use anyhow::{Result, ensure};
 
 /// What the server allows and how long it waits. [`Config::default`] suits a chat of a few thousand people.
 ///
-/// The product of the limits bounds the memory that peers can take: each connection holds at most one incoming
-/// message (four times [`max_message_bytes`](Self::max_message_bytes)) and one queue of outgoing ones. The text of a
+/// The limits bound the memory that peers can take: each connection holds at most one incoming message (four times
+/// [`max_message_bytes`](Self::max_message_bytes)), 128 KiB that its socket does not take, and one queue of outgoing
+/// messages; all queues together hold at most [`max_total_queued_bytes`](Self::max_total_queued_bytes). The text of a
 /// broadcast is shared by all queues that it waits in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,8 +37,13 @@ pub struct Config {
     /// Most messages that wait for one client. When one more comes, the client is a slow reader: its queue is
     /// dropped and the connection closed with 1013. Default 4,096.
     pub max_queued_messages: usize,
-    /// Most bytes that wait for one client, with the same consequence; a single message may exceed it. Default 4 MiB.
+    /// Most bytes that wait for one client, with the same consequence; a single message may exceed it, and the user list
+    /// does not count. Default 4 MiB.
     pub max_queued_bytes: usize,
+    /// Most bytes that wait for all clients together, a broadcast counted once. While there are more, whoever does not
+    /// take what it gets is a slow reader as soon as there is something more for it, and so is whoever logs in. Default
+    /// 256 MiB.
+    pub max_total_queued_bytes: usize,
     /// Whether the path `/echo` exists, which sends every text and binary message back as it is. For conformance and
     /// load tests; it has no heartbeat. Default off.
     pub echo: bool,
@@ -70,6 +76,7 @@ impl Default for Config {
             max_connections: 10_000,
             max_queued_messages: 4096,
             max_queued_bytes: 4 * 1024 * 1024,
+            max_total_queued_bytes: 256 * 1024 * 1024,
             echo: false,
             max_echo_message_bytes: 64 * 1024 * 1024,
             verbosity: Verbosity::Normal,
@@ -103,6 +110,10 @@ impl Config {
         ensure!(self.max_connections >= 1, "at least one connection must be allowed");
         ensure!(self.max_queued_messages >= 2, "at least two messages must be allowed to wait for a client");
         ensure!(self.max_queued_bytes >= 1024, "at least 1024 bytes must be allowed to wait for a client");
+        ensure!(
+            self.max_total_queued_bytes >= 1024,
+            "at least 1024 bytes must be allowed to wait for all clients together"
+        );
         Ok(())
     }
 

@@ -85,7 +85,11 @@ impl Chat {
         let config = &server.config;
         Self {
             uid: server.hub.new_uid(),
-            mailbox: Arc::new(Mailbox::new(config.max_queued_messages, config.max_queued_bytes)),
+            mailbox: Arc::new(Mailbox::new(
+                config.max_queued_messages,
+                config.max_queued_bytes,
+                Arc::clone(&server.budget),
+            )),
             membership: None,
             heartbeat: Heartbeat::new(config.ping_interval, config.ping_timeout, Instant::now()),
         }
@@ -464,8 +468,8 @@ impl Chat {
     /// Tells the client what was wrong. The answer goes through the mailbox, so that it stands where its cause stood.
     fn refuse(&self, server: &Server, refusal: &Refusal) {
         server.statistics.errors_sent.increment();
-        self.mailbox
-            .put(encode_text(&Reply::Error { code: refusal.code, message: &refusal.message }.to_json()));
+        let reply = Reply::Error { code: refusal.code, message: &refusal.message };
+        self.mailbox.put(server.budget.frame(&reply.to_json()));
     }
 }
 

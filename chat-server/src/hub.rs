@@ -11,11 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::budget::Budget;
 use crate::mailbox::{Delivery, Mailbox};
 use crate::message::{Recipient, Refusal, Reply, User};
 use crate::statistics::Statistics;
 use crate::time::local_time;
-use crate::websocket::encode_text;
 
 /// The members of the chat.
 pub(crate) struct Hub {
@@ -23,6 +23,7 @@ pub(crate) struct Hub {
     uids: Uids,
     closing: AtomicBool,
     statistics: Arc<Statistics>,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -48,8 +49,14 @@ pub(crate) enum Pressure {
 }
 
 impl Hub {
-    pub(crate) fn new(statistics: Arc<Statistics>) -> Self {
-        Self { members: Mutex::default(), uids: Uids::new(), closing: AtomicBool::new(false), statistics }
+    pub(crate) fn new(statistics: Arc<Statistics>, budget: Arc<Budget>) -> Self {
+        Self {
+            members: Mutex::default(),
+            uids: Uids::new(),
+            closing: AtomicBool::new(false),
+            statistics,
+            budget,
+        }
     }
 
     /// A uid for a new connection.
@@ -77,9 +84,9 @@ impl Hub {
             .values()
             .filter_map(|uid| members.by_uid.get(uid).map(|member| User { uid: *uid, name: &member.name }))
             .collect();
-        let list = encode_text(&Reply::UserList { user_list }.to_json());
-        let mut pressure = self.deliver(mailbox, list);
-        let frame = encode_text(&Reply::Login { uid, name: &name, time: &local_time() }.to_json());
+        let list = self.budget.frame(&Reply::UserList { user_list }.to_json());
+        let mut pressure = self.count(mailbox.put_user_list(list));
+        let frame = self.budget.frame(&Reply::Login { uid, name: &name, time: &local_time() }.to_json());
         pressure = pressure.max(self.broadcast(&members, &frame));
         drop(members);
         self.statistics.logins.increment();
@@ -97,7 +104,7 @@ impl Hub {
             members.order.remove(&member.login);
         }
         if !self.closing.load(Ordering::Relaxed) {
-            let frame = encode_text(&Reply::Logout { uid, name, time: &local_time() }.to_json());
+            let frame = self.budget.frame(&Reply::Logout { uid, name, time: &local_time() }.to_json());
             self.broadcast(&members, &frame);
         }
     }
@@ -106,13 +113,13 @@ impl Hub {
         members
             .by_uid
             .values()
-            .map(|member| self.deliver(&member.mailbox, frame.clone()))
+            .map(|member| self.count(member.mailbox.put(frame.clone())))
             .max()
             .unwrap_or(Pressure::None)
     }
 
-    fn deliver(&self, mailbox: &Mailbox, frame: Bytes) -> Pressure {
-        match mailbox.put(frame) {
+    fn count(&self, delivery: Delivery) -> Pressure {
+        match delivery {
             Delivery::Queued => {
                 self.statistics.messages_queued.increment();
                 Pressure::None
@@ -159,12 +166,13 @@ impl Membership {
     pub(crate) fn say(&self, to: Recipient, content: &str) -> Result<Pressure, Refusal> {
         let members = self.hub.lock();
         let say = |time: &str| {
-            encode_text(&Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time }.to_json())
+            let reply = Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time };
+            self.hub.budget.frame(&reply.to_json())
         };
         match to {
             Recipient::All => Ok(self.hub.broadcast(&members, &say(&local_time()))),
             Recipient::User(uid) => match members.by_uid.get(&uid) {
-                Some(member) => Ok(self.hub.deliver(&member.mailbox, say(&local_time()))),
+                Some(member) => Ok(self.hub.count(member.mailbox.put(say(&local_time())))),
                 None => Err(Refusal::new("unknown_uid", "nobody with the uid in \"to_uid\" is logged in")),
             },
         }
@@ -210,11 +218,15 @@ mod tests {
     use crate::mailbox::Mail;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(Arc::default()))
+        Arc::new(Hub::new(Arc::default(), budget()))
+    }
+
+    fn budget() -> Arc<Budget> {
+        Arc::new(Budget::new(usize::MAX))
     }
 
     fn mailbox() -> Arc<Mailbox> {
-        Arc::new(Mailbox::new(1000, 1 << 20))
+        Arc::new(Mailbox::new(1000, 1 << 20, budget()))
     }
 
     /// The JSON of all waiting frames, without their two- or four-byte headers.
@@ -242,6 +254,20 @@ mod tests {
         );
         assert!(seen[1].starts_with(r#"{"type":"login","uid":100000000,"name":"Bob","time":""#));
         assert_eq!(read(&first).len(), 3);
+    }
+
+    #[test]
+    fn a_user_list_longer_than_a_queue_leaves_the_newcomer_its_whole_queue() {
+        let hub = hub();
+        let others: Vec<_> = (1..=20).map(|uid| hub.login(uid, &"x".repeat(100), &mailbox())).collect();
+        let newcomer = Arc::new(Mailbox::new(1000, 1024, budget()));
+        let (_newcomer, pressure) = hub.login(21, "Newcomer", &newcomer);
+        let (_other, _) = hub.login(22, "Other", &mailbox());
+        assert_eq!(pressure, Pressure::None);
+        let seen = read(&newcomer);
+        assert!(seen[0].len() > 1024 && seen[0].contains("Newcomer"), "{seen:?}");
+        assert!(seen[1].contains("Newcomer") && seen[2].contains("Other"), "{seen:?}");
+        drop(others);
     }
 
     #[test]

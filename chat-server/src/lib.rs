@@ -2,7 +2,7 @@
 //!
 //! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners,
 //! start and stop), `connection` (one client), `http` (its request), `websocket` (its bytes), `message` (the JSON),
-//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client). All that peers can make grow is
+//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget` (what waits for all of them). All that peers can make grow is
 //! bounded in [`Config`].
 //!
 //! # Protocol
@@ -33,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod config;
 mod connection;
 mod heartbeat;

@@ -74,6 +74,10 @@ struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_queued_bytes)]
     max_queued_bytes: usize,
 
+    /// Most bytes that wait for all clients; with more, those that do not read are closed with status 1013
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_total_queued_bytes)]
+    max_total_queued_bytes: usize,
+
     /// Offer the path /echo, which sends messages back as they are (for conformance and load tests)
     #[arg(long)]
     echo: bool,
@@ -99,6 +103,7 @@ impl Arguments {
         config.max_connections = self.max_connections;
         config.max_queued_messages = self.max_queued_messages;
         config.max_queued_bytes = self.max_queued_bytes;
+        config.max_total_queued_bytes = self.max_total_queued_bytes;
         config.echo = self.echo;
         config.verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::connection;
 use crate::http::Admission;
@@ -49,6 +50,7 @@ impl Listeners {
 pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) log: Log,
     stop: watch::Sender<bool>,
@@ -107,8 +109,10 @@ pub async fn run(
     ensure!(!listeners.is_empty(), "there is no address to listen on");
     let log = Log::start(config.verbosity).context("cannot start the thread that writes the log")?;
     let statistics = Arc::<Statistics>::default();
+    let budget = Arc::new(Budget::new(config.max_total_queued_bytes));
     let server = Arc::new(Server {
-        hub: Arc::new(Hub::new(Arc::clone(&statistics))),
+        hub: Arc::new(Hub::new(Arc::clone(&statistics), Arc::clone(&budget))),
+        budget,
         statistics,
         log,
         stop: watch::Sender::new(false),
@@ -140,14 +144,16 @@ pub async fn run(
 
     let mut summary = server.statistics.summary();
     summary.log_lines_dropped = server.log.lines_dropped();
+    summary.queues_dropped_for_total = server.budget.queues_dropped.get();
     server.log.notice(format_args!(
-        "stopped: {} connections, {} logins, {} messages in, {} queued, {} slow readers dropped, {} silent clients \
-         dropped, {} violations, {} refused",
+        "stopped: {} connections, {} logins, {} messages in, {} queued, {} slow readers dropped ({} of them by \
+         the limit for all queues), {} silent clients dropped, {} violations, {} refused",
         summary.connections_accepted,
         summary.logins,
         summary.messages_received,
         summary.messages_queued,
         summary.slow_readers_dropped,
+        summary.queues_dropped_for_total,
         summary.silent_clients_dropped,
         summary.violations,
         summary.connections_refused,

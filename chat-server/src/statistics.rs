@@ -17,7 +17,7 @@ macro_rules! counters {
 
         impl Statistics {
             pub(crate) fn summary(&self) -> Summary {
-                Summary { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+                Summary { $($name: self.$name.get(),)* }
             }
         }
     };
@@ -46,8 +46,10 @@ counters! {
     messages_queued,
     /// `{"type":"error"}` answers.
     errors_sent,
-    /// Clients closed because their queue was full.
+    /// Clients closed because their queue, or all queues together, were full.
     slow_readers_dropped,
+    /// Queues dropped because all queues together were full.
+    queues_dropped_for_total,
     /// Clients closed because they did not answer the heartbeat.
     silent_clients_dropped,
     /// Connections closed because of a breach of RFC 6455 or of a size limit.
@@ -63,6 +65,10 @@ counters! {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }

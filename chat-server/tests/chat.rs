@@ -358,10 +358,10 @@ async fn a_silent_client_is_dropped_before_and_after_its_login_and_the_others_he
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_still_reads_is_not_silent_while_the_server_does_not_read_its_answers() {
-    const MESSAGES: usize = 200;
+    const MESSAGES: usize = 600;
     let server = Server::start(|config| {
         config.ping_interval = Duration::from_millis(100);
-        config.ping_timeout = Duration::from_secs(1);
+        config.ping_timeout = Duration::from_secs(2);
         config.max_queued_bytes = 64 << 20;
     })
     .await;
@@ -382,7 +382,7 @@ async fn a_client_that_still_reads_is_not_silent_while_the_server_does_not_read_
             _ => {}
         }
         slow.send_text(r#"{"type":"pong"}"#).await;
-        tokio::time::sleep(Duration::from_millis(15)).await;
+        tokio::time::sleep(Duration::from_millis(6)).await;
     }
     assert_eq!(said, MESSAGES);
 }
@@ -475,6 +475,44 @@ async fn a_slow_reader_that_wakes_up_in_time_is_told_why_it_is_dropped() {
         }
     }
     assert_eq!(slow.close_code().await, Some(1013));
+}
+
+#[tokio::test]
+async fn newcomers_are_no_slow_readers_where_the_user_list_is_longer_than_a_queue() {
+    let server = Server::start(|config| config.max_queued_bytes = 4096).await;
+    let mut members = Vec::new();
+    let name = "n".repeat(64);
+    for _ in 0..100 {
+        members.push(server.member(&name).await);
+    }
+    let list = server.client().await.login(&name).await;
+    assert!(list.to_string().len() > 2 * 4096, "{list}");
+    assert_eq!(server.stop().await.slow_readers_dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_all_clients_is_bounded_at_the_cost_of_those_who_do_not_read() {
+    let server = Server::start(|config| config.max_total_queued_bytes = 1 << 20).await;
+    let mut stuck = Vec::new();
+    for number in 0..3 {
+        let mut client = Client::connect_with_small_buffer(server.address, "/").await;
+        client.login(&format!("Stuck {number}")).await;
+        stuck.push(client);
+    }
+    let mut speaker = server.member("Speaker").await;
+    let filler = "x".repeat(60_000);
+    // The limit for all is reached long before any queue has its own 4 MiB.
+    loop {
+        for client in &stuck {
+            speaker.say(json!(client.uid), &filler).await;
+        }
+        speaker.say(json!(speaker.uid), "still here").await;
+        if speaker.json().await["type"] == "logout" {
+            break;
+        }
+    }
+    let summary = server.stop().await;
+    assert!(summary.queues_dropped_for_total >= 1 && summary.slow_readers_dropped >= 1, "{summary:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
