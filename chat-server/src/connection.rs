@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use socket2::SockRef;
 use sockudo_ws::{Message, OpCode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +25,9 @@ use crate::message::{Refusal, Reply, Request};
 use crate::server::Server;
 use crate::websocket::{Close, Progress, Socket, encode_text};
 
+/// Bytes of one connection that the kernel may hold besides those that are under way.
+const UNSENT_IN_KERNEL: u32 = 128 * 1024;
+
 const GOING_AWAY: Close = Close { code: 1001, reason: "the server stops" };
 const SILENT: Close = Close { code: 1008, reason: "no answer to the heartbeat" };
 const TOO_SLOW: Close = Close { code: 1013, reason: "reading too slowly" };
@@ -32,6 +36,8 @@ const TOO_SLOW: Close = Close { code: 1013, reason: "reading too slowly" };
 pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: SocketAddr, admission: Admission) {
     // A chat's messages are small and wanted at once.
     let _ = stream.set_nodelay(true);
+    // Otherwise the kernel takes megabytes at once and then nothing for long, and a slow reader looks like a dead one.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL);
     let outcome = tokio::select! {
         outcome = timeout(server.config.handshake_timeout, http::receive(stream, admission)) => outcome,
         () = server.stopping() => return,

@@ -368,11 +368,15 @@ async fn a_client_that_still_reads_is_not_silent_while_the_server_does_not_read_
     let mut slow = Client::connect_with_buffer(server.address, "/", 64 * 1024).await;
     slow.login("Slow").await;
     let mut speaker = server.member("Speaker").await;
-    let filler = "x".repeat(60_000);
-    for _ in 0..MESSAGES {
-        speaker.say(json!(slow.uid), &filler).await;
-    }
-    speaker.socket.close(None).await.unwrap();
+    let uid = slow.uid;
+    tokio::spawn(async move {
+        let filler = "x".repeat(60_000);
+        for _ in 0..MESSAGES {
+            speaker.say(json!(uid), &filler).await;
+        }
+        speaker.socket.close(None).await.unwrap();
+        speaker.close_code().await
+    });
     let mut said = 0;
     loop {
         let message = slow.json().await;
