@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: the manual's scenario, live, and the proof that all of it was read.
 //!
 //! Owns the scenario: which users come, what they say, and what must have been seen. Must not know how anything is
-//! captured or decoded: the clients' own logs are the oracle. Bounded by the time limits below; it ends what it
-//! started.
+//! captured or decoded: the clients' own logs are the oracle. Bounded by the time limits below; what it started ends
+//! with it, however that is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,18 +15,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Message, client};
 
-use crate::build;
-use crate::process::{find_program, is_root};
+use crate::process::{find_program, is_root, run};
+use crate::{build, lifeline};
 
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Options of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
@@ -45,17 +42,19 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     ensure_free(address)?;
     let artifacts = build::all(false)?;
 
+    let sudo = sudo()?;
+
     let mut server = Program::start(
-        Command::new(&artifacts.chat_server).args(["--quiet", "--listen", &address.to_string()]),
+        lifeline::tied(None, &artifacts.chat_server).args(["--quiet", "--listen", &address.to_string()]),
         "chat-server",
     )?;
     server.wait_until(|| TcpStream::connect(address).is_ok())?;
 
     // One for the eye, one for the proof.
     let port = arguments.port.to_string();
-    let mut shown = Program::start(&mut observer(&artifacts.observer, &["--port", &port])?, "observer")?;
-    let mut checked =
-        Program::start(&mut observer(&artifacts.observer, &["--port", &port, "--json"])?, "observer --json")?;
+    let observer = || lifeline::tied(sudo.as_deref(), &artifacts.observer);
+    let mut shown = Program::start(observer().args(["--port", &port]), "observer")?;
+    let mut checked = Program::start(observer().args(["--port", &port, "--json"]), "observer --json")?;
     let shown_output = shown.echo_output()?;
     let checked_output = checked.keep_output()?;
     shown.wait_for_line("watching")?;
@@ -64,7 +63,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let logs = play(address)?;
 
     for program in [&mut shown, &mut checked] {
-        program.interrupt_and_wait()?;
+        program.end_and_wait()?;
     }
     drop(server);
     let text = shown_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
@@ -189,22 +188,19 @@ fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
     Ok(format!("demo: all {messages} messages of both directions were read live, masked frames included"))
 }
 
-/// The observer, with the rights that it needs.
-fn observer(binary: &Path, arguments: &[&str]) -> Result<Command> {
-    let mut command = if is_root() {
-        Command::new(binary)
-    } else {
-        let sudo = find_program("sudo")
-            .context("attaching to the kernel needs root: run this as root, or install sudo")?;
-        let mut command = Command::new(sudo);
-        command.arg(binary);
-        command
-    };
-    command.args(arguments);
-    Ok(command)
+/// What gives the observer its rights, if this process has none to give, with the password already asked for.
+fn sudo() -> Result<Option<PathBuf>> {
+    if is_root() {
+        return Ok(None);
+    }
+    let sudo = find_program("sudo")
+        .context("attaching to the kernel needs root: run this as root, or install sudo")?;
+    // Here, so that the time in which it is typed is not taken from the programs' time to start.
+    run(Command::new(&sudo).arg("-v"))?;
+    Ok(Some(sudo))
 }
 
-/// A program that is ended with the demo, however that ends.
+/// A program that ends with the demo, however that ends.
 struct Program {
     name: &'static str,
     child: Child,
@@ -214,7 +210,6 @@ struct Program {
 impl Program {
     fn start(command: &mut Command, name: &'static str) -> Result<Self> {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -270,38 +265,19 @@ impl Program {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).context("a process id")?;
-        kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot signal {}", self.name))
-    }
-
-    fn interrupt_and_wait(&mut self) -> Result<()> {
-        self.signal(Signal::SIGINT)?;
-        let give_up = Instant::now() + END_WITHIN;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                let said: Vec<_> = self.errors.iter().collect();
-                ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
-                return Ok(());
-            }
-            ensure!(Instant::now() < give_up, "{} does not end on SIGINT", self.name);
-            thread::sleep(Duration::from_millis(20));
-        }
+    fn end_and_wait(&mut self) -> Result<()> {
+        lifeline::cut(&mut self.child);
+        let status = self.child.wait()?;
+        let said: Vec<_> = self.errors.iter().collect();
+        ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
+        Ok(())
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            // Under sudo the process is not ours to kill, but sudo passes this one on.
-            let _ = self.signal(Signal::SIGTERM);
-            let give_up = Instant::now() + END_WITHIN;
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < give_up {
-                thread::sleep(Duration::from_millis(20));
-            }
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        lifeline::cut(&mut self.child);
+        let _ = self.child.wait();
     }
 }
 

@@ -7,6 +7,7 @@ mod build;
 mod check;
 mod demo;
 mod kernels;
+mod lifeline;
 mod process;
 mod setup;
 mod test;
