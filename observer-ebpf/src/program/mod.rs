@@ -58,6 +58,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Called for every packet on its way to a socket, before TCP looks at it.
 #[cgroup_skb(ingress)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn observe_ingress(context: SkBuffContext) -> i32 {
     observe(&context, DIRECTION_INGRESS);
     PASS
@@ -65,6 +66,7 @@ pub fn observe_ingress(context: SkBuffContext) -> i32 {
 
 /// Called for every packet that a socket sends, after NAT and before segmentation.
 #[cgroup_skb(egress)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn observe_egress(context: SkBuffContext) -> i32 {
     observe(&context, DIRECTION_EGRESS);
     PASS
@@ -188,8 +190,10 @@ fn is_observed(port: u16) -> bool {
         return false;
     };
     let word = (port >> 6) as usize;
-    // SAFETY: `word` is at most 1023, the bitmap has 1024 words; user space writes whole words.
-    let bits = unsafe { bitmap.cast::<u64>().add(word).read_volatile() };
+    // SAFETY: `word` is at most 1023, the bitmap has 1024 words.
+    let word = unsafe { bitmap.cast::<u64>().add(word) };
+    // SAFETY: an aligned word of the map; user space writes whole words.
+    let bits = unsafe { word.read_volatile() };
     bits & (1 << (port & 63)) != 0
 }
 

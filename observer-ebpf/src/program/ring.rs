@@ -47,10 +47,10 @@ fn emit_in_class<const CAPACITY_BYTES: usize>(
     let record = slot.as_mut_ptr();
     if length != 0 {
         let clamped = clamp_for_the_verifier::<CAPACITY_BYTES>(length);
-        // SAFETY: the record has room for `CAPACITY_BYTES` bytes of data, and `clamped` is no more.
-        let result = unsafe {
-            bpf_skb_load_bytes(skb.cast(), offset, (&raw mut (*record).data).cast(), clamped as u32)
-        };
+        // SAFETY: `record` is the reserved slot.
+        let data = unsafe { &raw mut (*record).data };
+        // SAFETY: `data` has room for `CAPACITY_BYTES` bytes, and `clamped` is no more.
+        let result = unsafe { bpf_skb_load_bytes(skb.cast(), offset, data.cast(), clamped as u32) };
         if result != 0 {
             slot.discard(0);
             return Outcome::LoadError;
@@ -59,8 +59,10 @@ fn emit_in_class<const CAPACITY_BYTES: usize>(
     let mut header = *header;
     header.offset = offset;
     header.captured_length = length;
-    // SAFETY: `record` is the reserved slot, large enough and aligned to 8 bytes.
-    unsafe { (&raw mut (*record).header).write(header) };
+    // SAFETY: `record` is the reserved slot.
+    let place = unsafe { &raw mut (*record).header };
+    // SAFETY: the slot is large enough, and aligned to 8 bytes.
+    unsafe { place.write(header) };
     // Default flags: the consumer is woken only if it had read everything before this record.
     slot.submit(0);
     Outcome::Submitted

@@ -114,7 +114,9 @@ impl<'a> Skb<'a> {
             return None;
         }
         // SAFETY: the helper returned a socket.
-        Some(unsafe { (&raw const (*socket).protocol).read_volatile() })
+        let protocol = unsafe { &raw const (*socket).protocol };
+        // SAFETY: it is a field of that socket, read as declared.
+        Some(unsafe { protocol.read_volatile() })
     }
 
     #[inline(always)]
