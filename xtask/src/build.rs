@@ -7,13 +7,16 @@
 //! Results are copied to `target/dist/{debug,release}`: a later plain `cargo build` or `cargo test` embeds a
 //! stub, and would otherwise replace the binaries that can capture by some that cannot.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{cargo, run, target_directory, workspace_root};
+use crate::built;
+use crate::process::{cargo, cargo_bin_directory, run, target_directory, workspace_root};
 use crate::setup::{self, KernelToolchain, without_toolchain_overrides};
 
 /// Names the compiled kernel programs to the build of `observer`.
@@ -66,15 +69,18 @@ pub fn all(release: bool) -> Result<Artifacts> {
     if release {
         build.arg("--release");
     }
-    run(&mut build)?;
+    let built = built::executables(&mut build)?;
+    let find = |name: &str| {
+        let built = built.iter().find(|built| built.name == name);
+        built.map(|built| built.path.as_path()).with_context(|| format!("cargo built no {name}"))
+    };
 
     let profile = if release { "release" } else { "debug" };
-    let built = target_directory().join(profile);
     let kept = target_directory().join("dist").join(profile);
     fs::create_dir_all(&kept).with_context(|| format!("cannot create {}", kept.display()))?;
     Ok(Artifacts {
-        observer: keep(&built.join("observer"), &kept)?,
-        chat_server: keep(&built.join("chat-server"), &kept)?,
+        observer: keep(find("observer")?, &kept)?,
+        chat_server: keep(find("chat-server")?, &kept)?,
         object,
     })
 }
@@ -101,6 +107,7 @@ pub fn kernel_object() -> Result<PathBuf> {
 pub fn kernel_cargo(toolchain: &KernelToolchain, subcommand: &str) -> Command {
     let mut command = Command::new(&toolchain.cargo);
     without_toolchain_overrides(&mut command)
+        .env("PATH", path_for(&toolchain.cargo))
         .current_dir(workspace_root())
         .arg(subcommand)
         .args(["--package", "observer-ebpf", "--release"])
@@ -121,6 +128,15 @@ pub fn kernel_cargo(toolchain: &KernelToolchain, subcommand: &str) -> Command {
     command
 }
 
+/// A PATH on which this cargo finds the subcommands of its own toolchain first. Without its own directory on PATH, cargo
+/// would search `~/.cargo/bin` before all others; rustup's proxies there are of the default toolchain.
+fn path_for(cargo: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = cargo.parent().map(Path::to_owned).into_iter();
+    let directories = directories.chain(env::split_paths(&path)).chain(cargo_bin_directory());
+    env::join_paths(directories).unwrap_or(path)
+}
+
 fn kernel_target_directory() -> PathBuf {
     target_directory().join("bpf")
 }
@@ -134,4 +150,17 @@ fn keep(built: &Path, directory: &Path) -> Result<PathBuf> {
         .and_then(|_| fs::rename(&fresh, &kept))
         .with_context(|| format!("cannot copy {} to {}", built.display(), kept.display()))?;
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toolchains_own_programs_are_found_before_cargos() {
+        let path = path_for(Path::new("/toolchain/bin/cargo"));
+        let directories: Vec<_> = env::split_paths(&path).collect();
+        assert_eq!(directories[0], Path::new("/toolchain/bin"));
+        assert_eq!(directories.last(), cargo_bin_directory().as_ref());
+    }
 }

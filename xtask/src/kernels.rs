@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,10 +28,11 @@ use guest::{Plan, Program, Report};
 use image::Archive;
 use machine::{End, Machine};
 use modules::Modules;
-use programs::{Built, LiveTest, Tool};
+use programs::{LiveTest, Tool};
 
 use crate::build;
-use crate::process::{find_program, target_directory};
+use crate::built::Built;
+use crate::process::{self, find_program, target_directory};
 use crate::setup::ensure_packages;
 
 /// A kernel of the matrix.
@@ -446,7 +446,7 @@ fn add_modules<W: std::io::Write>(
         match decompressor(path) {
             None => archive.host_file(&place, &host)?,
             Some(program) => {
-                let output = Command::new(program).arg("-dc").arg(&host).output()?;
+                let output = process::program(program).arg("-dc").arg(&host).output()?;
                 if !output.status.success() {
                     bail!(
                         "{program} cannot unpack {}: {}",

@@ -4,6 +4,7 @@
 
 mod bless;
 mod build;
+mod built;
 mod check;
 mod demo;
 mod kernels;

@@ -21,7 +21,7 @@ pub fn workspace_root() -> PathBuf {
     manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Where cargo puts what it builds for this machine.
+/// Where cargo puts what it builds for this machine when [`cargo`] runs it; a user's configuration does not count.
 #[must_use]
 pub fn target_directory() -> PathBuf {
     let root = workspace_root();
@@ -32,8 +32,14 @@ pub fn target_directory() -> PathBuf {
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace_root());
+    command.current_dir(workspace_root()).env("CARGO_TARGET_DIR", target_directory());
     command
+}
+
+/// A program of this machine, where [`find_program`] finds it: it may not be on PATH.
+#[must_use]
+pub fn program(name: &str) -> Command {
+    Command::new(find_program(name).unwrap_or_else(|| name.into()))
 }
 
 /// Runs a command with this terminal as its input and output.
@@ -164,6 +170,12 @@ mod tests {
         let error = run_for(Command::new("sleep").arg("60"), Duration::from_millis(50)).unwrap_err();
         assert!(format!("{error:#}").contains("took more than"));
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_program_is_started_from_where_it_was_found() {
+        assert_eq!(Some(program("sh").get_program().into()), find_program("sh"));
+        assert_eq!(program("no-such-program-here").get_program(), "no-such-program-here");
     }
 
     #[test]

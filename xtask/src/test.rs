@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::build::{self, Artifacts, OBJECT_VARIABLE};
 use crate::kernels;
-use crate::process::{cargo, find_program, is_root, output, run, target_directory};
+use crate::process::{cargo, find_program, is_root, output, program, run, target_directory};
 use crate::setup::{ensure_packages, install_packages};
 
 /// The tests of `observer` that attach to this machine's kernel.
@@ -64,9 +64,21 @@ fn live(artifacts: &Artifacts) -> Result<()> {
         .env("PYTHON_WEBSOCKETS", python_websockets()?);
     if !is_root() {
         find_program("sudo").context("the live tests need root: run this as root, or install sudo")?;
-        tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "sudo --preserve-env");
+        let version = output(cargo().arg("-vV"))?;
+        let host = host(&version).context("cargo does not tell for which machine it is")?;
+        tests.env(runner_variable(host), "sudo --preserve-env");
     }
     run(&mut tests)
+}
+
+/// From `cargo -vV`: the target that it builds for by default.
+fn host(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("host:")).map(str::trim)
+}
+
+/// The environment variable that names what starts a target's tests.
+fn runner_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace(['-', '.'], "_"))
 }
 
 fn peers_directory() -> PathBuf {
@@ -82,7 +94,7 @@ fn node_ws() -> Result<PathBuf> {
             "for a server of npm's ws, which the live tests watch",
         )?;
         std::fs::create_dir_all(&directory)?;
-        run(Command::new("npm")
+        run(program("npm")
             .args(["install", "--no-audit", "--no-fund", "--no-save", NODE_WS, "--prefix"])
             .arg(&directory))?;
     }
@@ -98,9 +110,9 @@ fn python_websockets() -> Result<PathBuf> {
             &[("python3", "python3")],
             "for a server of Python's websockets, which the live tests watch",
         )?;
-        if output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory)).is_err() {
+        if output(program("python3").args(["-m", "venv", "--clear"]).arg(&directory)).is_err() {
             install_packages(&["python3-venv"], "for a virtual environment with that server")?;
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
+            run(program("python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
         }
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYTHON_WEBSOCKETS]))?;
     }
@@ -109,4 +121,17 @@ fn python_websockets() -> Result<PathBuf> {
 
 fn has_websockets(python: &Path) -> bool {
     output(Command::new(python).args(["-c", "import websockets.sync.server"])).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runner_is_set_for_the_machine_that_this_is() {
+        let version = "cargo 1.95.0\nrelease: 1.95.0\nhost: aarch64-unknown-linux-gnu\nos: Debian 12\n";
+        let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER";
+        assert_eq!(host(version).map(runner_variable).as_deref(), Some(variable));
+        assert!(host(&output(cargo().arg("-vV")).unwrap()).is_some_and(|host| host.contains("linux")));
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Kernel, Package};
+use crate::process::{self, program};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -67,7 +68,7 @@ pub fn install(kernel: &Kernel, directory: &Path, refresh: bool) -> Result<Insta
     let unpacked = home.join("unpacking");
     remove(&unpacked)?;
     for archive in entries(&download)? {
-        run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
+        run(program("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
     }
     // Newer packages have /usr/lib/modules.
     let prefix = if unpacked.join("usr/lib/modules").is_dir() { "usr" } else { "" };
@@ -76,7 +77,7 @@ pub fn install(kernel: &Kernel, directory: &Path, refresh: bool) -> Result<Insta
         other => bail!("{package} holds modules of {} kernels instead of one", other.len()),
     };
     // Debian makes modules.dep when the package is installed; nothing is installed here.
-    run(Command::new("depmod").arg("--basedir").arg(unpacked.join(prefix)).arg(&release))?;
+    run(program("depmod").arg("--basedir").arg(unpacked.join(prefix)).arg(&release))?;
 
     let root = home.join(format!("{package}_{version}"));
     remove(&root)?;
@@ -191,7 +192,7 @@ impl PrivateApt {
     }
 
     fn run_in(&self, directory: &Path, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
+        let mut command = process::program(program);
         command.arg("--config-file").arg(&self.configuration).args(arguments).current_dir(directory);
         run(&mut command)
     }

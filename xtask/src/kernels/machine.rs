@@ -6,12 +6,14 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+
+use crate::process::program;
 
 /// What to boot.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Machine<'_> {
         let log = File::create(self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut log = BufWriter::new(log);
         let deadline = Instant::now() + self.limit;
-        let mut child = Command::new(QEMU)
+        let mut child = program(QEMU)
             .args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "2", "-m", "1024"])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"])
             .arg("-kernel")
