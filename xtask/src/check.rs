@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::build::kernel_cargo;
 use crate::process::{cargo, run};
-use crate::setup::{self, ensure_packages};
+use crate::setup;
 
 /// Runs the command.
 ///
@@ -23,11 +23,6 @@ pub fn command() -> Result<()> {
         .env("RUSTDOCFLAGS", "--deny warnings"))?;
 
     let toolchain = setup::kernel_toolchain()?;
-    if toolchain.is_stable {
-        ensure_packages(
-            &[("/usr/bin/clippy-driver", "rust-web-clippy")],
-            "for the lints of the kernel crate",
-        )?;
-    }
+    setup::ensure_clippy(&toolchain)?;
     run(kernel_cargo(&toolchain, "clippy").args(["--bin", "observer-ebpf"]).args(deny_warnings))
 }

@@ -5,7 +5,6 @@
 //! second when everything is there.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,13 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::process::{
-    cargo, cargo_bin_directory, find_program, is_root, output, run, run_for, target_directory,
+    cargo, cargo_bin_directory, find_program, is_root, output, program, run, run_for, target_directory,
 };
 
 /// The oldest compiler that the workspace's edition and `rust-version` allow.
 const RUST_RELEASE_MIN: (u32, u32) = (1, 95);
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "cargo-web"];
 const RUSTUP_TIME_MAX: Duration = Duration::from_secs(180);
 
@@ -136,7 +136,8 @@ fn compiler() -> Result<KernelToolchain> {
     }
     bail!(
         "no compiler for the kernel programs:\n  {}\nInstall one by hand, with either\n  \
-         rustup toolchain install nightly --profile minimal --component rust-src\nor, on Debian,\n  \
+         rustup toolchain install nightly --profile minimal --component rust-src --component clippy\nor, on \
+         Debian,\n  \
          sudo apt-get install {}",
         failures.join("\n  "),
         DEBIAN_PACKAGES.join(" ")
@@ -157,8 +158,8 @@ fn found_compiler(reasons: &mut Vec<String>) -> Option<KernelToolchain> {
 
 fn rustup_nightly() -> Result<(PathBuf, PathBuf, bool)> {
     find_program("rustup").context("rustup is not installed")?;
-    let which = |program: &str| -> Result<PathBuf> {
-        let path = output(Command::new("rustup").args(["which", "--toolchain", "nightly", program]))
+    let which = |name: &str| -> Result<PathBuf> {
+        let path = output(program("rustup").args(["which", "--toolchain", "nightly", name]))
             .map_err(|_| anyhow!("rustup has no nightly"))?;
         Ok(PathBuf::from(path.trim()))
     };
@@ -230,8 +231,35 @@ fn parse_rustc_version(text: &str) -> Option<((u32, u32), u32)> {
 fn add_rust_src() -> Result<()> {
     rustup_nightly()?;
     println!("Adding rust-src to the rustup nightly that is here.");
-    let mut command = Command::new("rustup");
-    run_for(command.args(["component", "add", "rust-src", "--toolchain", "nightly"]), RUSTUP_TIME_MAX)
+    add_component("rust-src")
+}
+
+fn add_component(name: &str) -> Result<()> {
+    run_for(program("rustup").args(["component", "add", name, "--toolchain", "nightly"]), RUSTUP_TIME_MAX)
+}
+
+/// Makes sure that the toolchain has clippy.
+///
+/// # Errors
+/// If it has none and none can be installed.
+pub fn ensure_clippy(toolchain: &KernelToolchain) -> Result<()> {
+    let clippy = toolchain.cargo.with_file_name("cargo-clippy");
+    if clippy.exists() {
+        return Ok(());
+    }
+    if toolchain.is_stable {
+        install_packages(&[DEBIAN_CLIPPY], "for the lints of the kernel crate")?;
+    } else {
+        println!("Adding clippy to the rustup nightly, for the lints of the kernel crate.");
+        add_component("clippy").context(
+            "the nightly has no clippy. Get one that has: rustup toolchain install nightly --profile minimal \
+             --component rust-src --component clippy",
+        )?;
+    }
+    if !clippy.exists() {
+        bail!("clippy is installed, but there is no {}", clippy.display());
+    }
+    Ok(())
 }
 
 fn install_debian_compiler() -> Result<()> {
@@ -241,9 +269,13 @@ fn install_debian_compiler() -> Result<()> {
 fn install_nightly() -> Result<()> {
     find_program("rustup").context("rustup is not installed")?;
     println!("Installing a rustup nightly with rust-src; the default toolchain stays as it is.");
-    let mut command = Command::new("rustup");
     run_for(
-        command.args(["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"]),
+        program("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]).args([
+            "--component",
+            "rust-src",
+            "--component",
+            "clippy",
+        ]),
         RUSTUP_TIME_MAX,
     )
 }
@@ -269,7 +301,7 @@ fn linker(llvm_major: u32) -> Result<PathBuf> {
     if find_program("cargo-binstall").is_some() {
         println!("Installing bpf-linker with cargo-binstall.");
         let mut install = cargo();
-        install.args(["binstall", "--no-confirm", "--force", "bpf-linker"]);
+        install.args(["binstall", "--no-confirm", "--force", "bpf-linker", "--root"]).arg(tools_directory());
         match run(&mut install) {
             Ok(()) => {
                 if let Some(linker) = found_linkers().into_iter().find(|linker| fits(linker, llvm_major)) {
@@ -283,7 +315,7 @@ fn linker(llvm_major: u32) -> Result<PathBuf> {
     build_linker(llvm_major)
 }
 
-/// Every bpf-linker that could be used, the one that setup built before first.
+/// Every bpf-linker that could be used, the one that setup installed first.
 fn found_linkers() -> Vec<PathBuf> {
     let mut found = vec![tools_directory().join("bin/bpf-linker")];
     found.extend(find_program("bpf-linker"));
@@ -321,19 +353,12 @@ fn build_linker(llvm_major: u32) -> Result<PathBuf> {
     install
         .args(["install", "bpf-linker", "--locked", "--force", "--no-default-features", "--features"])
         .arg(format!("llvm-{major}"))
+        // Not among the user's own programs: theirs may be there for something else.
+        .arg("--root")
+        .arg(tools_directory())
         .env("LLVM_PREFIX", &prefix);
-    let root = match cargo_bin_directory() {
-        Some(directory) if is_writable(&directory) => None,
-        _ => Some(tools_directory()),
-    };
-    if let Some(root) = &root {
-        install.arg("--root").arg(root);
-    }
     run(&mut install).context("bpf-linker could not be built")?;
-    let built = match root {
-        Some(root) => root.join("bin/bpf-linker"),
-        None => cargo_bin_directory().context("HOME is not set")?.join("bpf-linker"),
-    };
+    let built = tools_directory().join("bin/bpf-linker");
     if !built.exists() {
         bail!("cargo install succeeded, but there is no {}", built.display());
     }
@@ -368,16 +393,10 @@ fn tools_directory() -> PathBuf {
     target_directory().join("tools")
 }
 
-fn is_writable(directory: &Path) -> bool {
-    if fs::create_dir_all(directory).is_err() {
-        return false;
-    }
-    let probe = directory.join(format!(".writable-{}", std::process::id()));
-    let writable = fs::write(&probe, "").is_ok();
-    let _ = fs::remove_file(&probe);
-    writable
-}
-
+/// Installs Debian packages, if that takes none from the user.
+///
+/// # Errors
+/// If they cannot be installed; the text says what to do instead where that is known.
 pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     if find_program("apt-get").is_none() {
@@ -391,8 +410,7 @@ pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
         }
     }
     println!("Installing {list} {why}.");
-    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
-    arguments.extend(packages);
+    let arguments = install_arguments(packages);
     if run(&mut apt_get(&arguments)?).is_err() {
         // Lists that name versions which the archive no longer has are the usual cause.
         run(&mut apt_get(&["update", "-q"])?)?;
@@ -401,8 +419,15 @@ pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
     Ok(())
 }
 
+/// Debian's compilers conflict with each other, and `-y` alone would remove the user's.
+fn install_arguments<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["install", "-y", "-q", "--no-remove", "--no-install-recommends"];
+    arguments.extend(packages);
+    arguments
+}
+
 fn has_candidate(package: &str) -> bool {
-    output(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package])).is_ok_and(|policy| {
+    output(program("apt-cache").env("LC_ALL", "C").args(["policy", package])).is_ok_and(|policy| {
         policy
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Candidate:"))
@@ -414,7 +439,7 @@ fn apt_get(arguments: &[&str]) -> Result<Command> {
     let mut command = if is_root() {
         Command::new("env")
     } else if find_program("sudo").is_some() {
-        let mut command = Command::new("sudo");
+        let mut command = program("sudo");
         command.arg("env");
         command
     } else {
@@ -446,6 +471,15 @@ mod tests {
         assert_eq!(parse_llvm_library(old), Some(17));
         assert_eq!(parse_llvm_library("\tlibc.so.6 => /lib/libc.so.6 (0x0)\n"), None);
         assert_eq!(parse_llvm_library("\tstatically linked\n"), None);
+    }
+
+    #[test]
+    fn installing_a_package_never_removes_another() {
+        let arguments = install_arguments(&["rustc-web"]);
+        assert!(
+            arguments.contains(&"--no-remove") && arguments.last() == Some(&"rustc-web"),
+            "{arguments:?}"
+        );
     }
 
     #[test]
