@@ -1,11 +1,11 @@
-//! `cargo xtask check`: formatting, lints and documentation, for this machine's crates and for the kernel's.
+//! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates and for the kernel's.
 //!
 //! Owns which checks there are. Must not know what they find. Bounded by cargo's own runs.
 
 use anyhow::Result;
 
 use crate::build::kernel_cargo;
-use crate::process::{cargo, run};
+use crate::process::{cargo, find_program, program, run, workspace_root};
 use crate::setup;
 
 /// Runs the command.
@@ -24,5 +24,29 @@ pub fn command() -> Result<()> {
 
     let toolchain = setup::kernel_toolchain()?;
     setup::ensure_clippy(&toolchain)?;
-    run(kernel_cargo(&toolchain, "clippy").args(["--bin", "observer-ebpf"]).args(deny_warnings))
+    run(kernel_cargo(&toolchain, "clippy").args(["--bin", "observer-ebpf"]).args(deny_warnings))?;
+    dependencies()
+}
+
+/// Licences, sources and bans, as deny.toml has them. Its advisories need the network, and change without us.
+fn dependencies() -> Result<()> {
+    if find_program("cargo-deny").is_none() {
+        // Building it takes longer than all the rest.
+        println!(
+            "deny.toml was not checked, since cargo-deny is not here. After a change of dependencies: \
+             cargo install --locked cargo-deny"
+        );
+        return Ok(());
+    }
+    run(program("cargo-deny").current_dir(workspace_root()).args([
+        "deny",
+        "--locked",
+        "--log-level",
+        "error",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
 }
