@@ -2,8 +2,8 @@
 //!
 //! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners,
 //! start and stop), `connection` (one client), `http` (its request), `websocket` (its bytes), `message` (the JSON),
-//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget` (what waits for all of them). All that peers can make grow is
-//! bounded in [`Config`].
+//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget` (what waits for all of
+//! them). All that peers can make grow is bounded in [`Config`].
 //!
 //! # Protocol
 //!

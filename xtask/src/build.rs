@@ -128,8 +128,8 @@ pub fn kernel_cargo(toolchain: &KernelToolchain, subcommand: &str) -> Command {
     command
 }
 
-/// A PATH on which this cargo finds the subcommands of its own toolchain first. Without its own directory on PATH, cargo
-/// would search `~/.cargo/bin` before all others; rustup's proxies there are of the default toolchain.
+/// A PATH on which this cargo finds the subcommands of its own toolchain first. Cargo would search `~/.cargo/bin`
+/// before all of PATH if it were not named there; rustup's proxies in it are of the default toolchain.
 fn path_for(cargo: &Path) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = cargo.parent().map(Path::to_owned).into_iter();

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates and for the kernel's.
+//! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates and the kernel's.
 //!
 //! Owns which checks there are. Must not know what they find. Bounded by cargo's own runs.
 
