@@ -198,6 +198,20 @@ impl TcpConnection {
         Some(sent.saturating_add(received))
     }
 
+    /// Where a segment lies in the stream of its direction, and up to where it acknowledges the other.
+    pub(crate) fn positions(&self, direction: Direction, segment: &Segment<'_>) -> [Option<u64>; 2] {
+        let [client, server] = &self.streams;
+        let (own, other) = match direction {
+            Direction::ClientToServer => (client, server),
+            Direction::ServerToClient => (server, client),
+        };
+        let acknowledged = || other.as_ref()?.offset_of(segment.acknowledgment);
+        [
+            own.as_ref().and_then(|stream| stream.offset_of(segment.payload_sequence())),
+            if segment.flags.ack() { acknowledged() } else { None },
+        ]
+    }
+
     /// Takes a segment.
     pub(crate) fn handle_segment(
         &mut self,

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
 use crate::limits::{Limit, Limits};
 use crate::packet::{Packet, Socket};
-use crate::record::{CaptureCounters, Direction, GapCause, How, Kind, Peer, Record, Sink, Summary};
+use crate::record::{
+    CaptureCounters, Direction, GapCause, How, Kind, PacketSeen, Peer, Record, Sink, Summary,
+};
 use crate::reporter::{Reporter, Told, count_limit};
 use crate::session;
 use crate::table::{Index, Key, Table};
@@ -48,6 +50,10 @@ pub struct Config {
     pub report: Report,
     /// Whether to report every frame besides the messages.
     pub frames: bool,
+    /// Whether frames come with their bytes as on the wire.
+    pub wire: bool,
+    /// Whether to report every TCP segment with an observed port, those of no known connection included.
+    pub packets: bool,
 }
 
 /// Which connections to report.
@@ -111,7 +117,7 @@ impl Engine {
             table: Table::new(config.limits.closed_connections),
             shared: Shared {
                 reassembly: reassembler::Shared::default(),
-                session: session::Shared::new(&config.limits),
+                session: session::Shared::new(&config.limits, config.wire),
             },
             totals: Summary::default(),
             interfaces: HashMap::new(),
@@ -167,7 +173,7 @@ impl Engine {
         }
         self.totals.capture = capture;
         let kind = Kind::Summary(Box::new(self.totals.clone()));
-        sink.handle_record(&Record { time: self.now, connection: None, kind });
+        sink.handle_record(&Record { time: self.now, connection: None, stream_end: None, kind });
     }
 
     fn handle_interface(&mut self, index: u32, name: &str) {
@@ -184,9 +190,11 @@ impl Engine {
         *losses = packet.losses.max(*losses);
         self.handle_timeout(packet.time, sink);
 
-        let route = segment::parse(packet.data, packet.length)
-            .ok()
-            .and_then(|segment| Some((self.route(packet, &segment, sink)?, segment)));
+        let segment = segment::parse(packet.data, packet.length).ok();
+        let route = segment.and_then(|segment| Some((self.route(packet, &segment, sink)?, segment)));
+        if let (true, Some(segment)) = (self.config.packets, segment) {
+            self.report_packet(packet, segment, route.map(|(route, _)| route), sink);
+        }
         let Some(((index, travel), segment)) = route else {
             self.totals.packets_ignored += 1;
             return;
@@ -217,6 +225,37 @@ impl Engine {
         if tracked.tcp.is_established() {
             self.table.promote(index);
         }
+    }
+
+    fn report_packet(
+        &self,
+        packet: &Packet<'_>,
+        segment: Segment<'_>,
+        route: Option<Route>,
+        sink: &mut dyn Sink,
+    ) {
+        let is_observed = |ports: &BTreeSet<u16>| {
+            packet.socket.is_some()
+                || [segment.source, segment.destination].iter().any(|end| ports.contains(&end.port()))
+        };
+        if !self.config.ports.as_ref().is_none_or(is_observed) {
+            return;
+        }
+        let tracked = route.and_then(|(index, travel)| Some((self.table.get(index)?, travel.direction)));
+        let [position, acknowledged] =
+            tracked.map_or([None, None], |(tracked, direction)| tracked.tcp.positions(direction, &segment));
+        let kind = Kind::Packet(PacketSeen {
+            data: packet.data,
+            segment,
+            scope: packet.socket.and_then(|socket| socket.netns_cookie).unwrap_or(0),
+            direction: tracked.map(|(_, direction)| direction),
+            position,
+            acknowledged,
+        });
+        // A connection that was not told of yet has no number.
+        let connection =
+            tracked.filter(|(tracked, _)| tracked.told.is_announced()).map(|(it, _)| &it.told.connection);
+        sink.handle_record(&Record { time: packet.time, connection, stream_end: None, kind });
     }
 
     /// Finds the connection of a packet, or begins it.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::anomaly::AnomalyCode;
 use crate::chat;
 use crate::limits::Limit;
+use crate::tcp::segment::Segment;
 use crate::time::Time;
 use crate::websocket::frame::{FrameHeader, Opcode};
 
@@ -35,6 +36,8 @@ pub struct Record<'a> {
     pub time: Time,
     /// Where it was seen; `None` for what concerns the whole run.
     pub connection: Option<&'a Connection>,
+    /// For what travels in one direction: where that direction's stream stood when it was known. All of it lies before.
+    pub stream_end: Option<u64>,
     /// What it is.
     pub kind: Kind<'a>,
 }
@@ -42,6 +45,9 @@ pub struct Record<'a> {
 /// What a record tells.
 #[derive(Clone, Debug)]
 pub enum Kind<'a> {
+    /// A packet, before anything that follows from it. Only where [`Config::packets`](crate::engine::Config::packets)
+    /// asks for it.
+    Packet(PacketSeen<'a>),
     /// A TCP connection, from its first packet that was seen.
     ConnectionOpened(ConnectionOpened),
     /// The upgrade request or its answer, or another head before them.
@@ -58,6 +64,24 @@ pub enum Kind<'a> {
     ConnectionClosed(ConnectionClosed<'a>),
     /// The end of the run, with its account.
     Summary(Box<Summary>),
+}
+
+/// A TCP segment as it passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketSeen<'a> {
+    /// The packet's bytes from its IP header on, as far as captured.
+    pub data: &'a [u8],
+    /// What they say.
+    pub segment: Segment<'a>,
+    /// The network namespace that it passed in, where it is known, else 0: elsewhere the same addresses are others.
+    pub scope: u64,
+    /// Which way it went, where its connection is known.
+    pub direction: Option<Direction>,
+    /// Offset of its payload in the stream of its direction, where that is known.
+    pub position: Option<u64>,
+    /// Offset up to which it acknowledges the stream of the other direction, where that is known; a FIN counts as one
+    /// position behind the last byte.
+    pub acknowledged: Option<u64>,
 }
 
 /// Number of a connection within one run, counted from 1 in order of appearance.
@@ -186,6 +210,9 @@ pub struct Frame<'a> {
     pub payload: Payload<'a>,
     /// What a close frame says.
     pub close: Option<Close<'a>>,
+    /// The whole frame as it was on the wire, header included and masked as it was, where
+    /// [`Config::wire`](crate::engine::Config::wire) asks for it.
+    pub wire: Option<Payload<'a>>,
     /// True where the decoder had lost its place and found this frame by its looks.
     pub resynchronised: bool,
 }
@@ -358,6 +385,21 @@ pub struct ConnectionClosed<'a> {
     pub duration: core::time::Duration,
     /// The account of both directions, indexed by [`Direction::index`].
     pub account: [Account; 2],
+}
+
+impl Kind<'_> {
+    /// Which way it travelled, for what travels in one direction.
+    pub const fn direction(&self) -> Option<Direction> {
+        match self {
+            Self::Packet(packet) => packet.direction,
+            Self::Handshake(handshake) => Some(handshake.direction),
+            Self::Frame(frame) => Some(frame.direction),
+            Self::Message(message) => Some(message.direction),
+            Self::Gap(gap) => Some(gap.direction),
+            Self::Anomaly(anomaly) => anomaly.direction,
+            Self::ConnectionOpened(_) | Self::ConnectionClosed(_) | Self::Summary(_) => None,
+        }
+    }
 }
 
 impl ConnectionClosed<'_> {

@@ -77,7 +77,12 @@ impl Reporter<'_> {
     pub(crate) fn record(&mut self, kind: Kind<'_>) {
         if self.told.recognised {
             self.announce();
-            let record = Record { time: self.time, connection: Some(&self.told.connection), kind };
+            let stream_end = kind.direction().map(|direction| {
+                let account = self.told.account_of(direction);
+                account.bytes_seen.saturating_add(account.bytes_missing)
+            });
+            let record =
+                Record { time: self.time, connection: Some(&self.told.connection), stream_end, kind };
             self.sink.handle_record(&record);
         }
     }
@@ -91,7 +96,12 @@ impl Reporter<'_> {
         self.totals.connections += 1;
         self.told.connection.id = ConnectionId(self.totals.connections);
         let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: self.told.from_start });
-        let record = Record { time: self.told.opened, connection: Some(&self.told.connection), kind };
+        let record = Record {
+            time: self.told.opened,
+            connection: Some(&self.told.connection),
+            stream_end: None,
+            kind,
+        };
         self.sink.handle_record(&record);
     }
 

@@ -47,8 +47,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { decoding: decoder::Shared::new(limits), held_bytes: 0 }
+    pub(crate) const fn new(limits: &Limits, keeps_wire: bool) -> Self {
+        Self { decoding: decoder::Shared::new(limits, keeps_wire), held_bytes: 0 }
     }
 }
 

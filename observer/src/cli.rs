@@ -8,6 +8,7 @@
 //! times.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,8 +17,17 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
+use ipnet::IpNet;
+use observer_core::chat::EventKind;
+use observer_core::record::{ConnectionId, Direction};
+use observer_core::websocket::frame::Opcode;
+use regex::bytes::Regex;
+
 use crate::capture::{RING_BYTES_DEFAULT, Side};
+use crate::filter::Filter;
 use crate::output::clock::TimeStyle;
+use crate::output::explain::Language;
+use crate::output::packets::Layout;
 use crate::output::palette::ColorChoice;
 
 /// The port that is watched where none is named.
@@ -33,6 +43,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_INPUT_CUT: u8 = 3;
 /// A second Ctrl-C or SIGTERM did not wait for the end.
 pub const EXIT_FORCED: u8 = 130;
+
+const FILTERS: &str = "What is shown (everything is decoded and counted all the same)";
 
 const USAGE: &str = "observer [watch] [OPTIONS]\n       observer read [OPTIONS] FILE...";
 
@@ -118,7 +130,7 @@ struct Arguments {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
 
-    /// Format of standard output
+    /// Format of standard output: text, json, explain
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, hide_possible_values = true)]
     format: Format,
 
@@ -144,6 +156,89 @@ struct Arguments {
     /// Show every frame besides the messages, control frames included
     #[arg(long)]
     frames: bool,
+
+    /// Show every TCP segment as `tcpdump -n` prints it, pure acknowledgements included
+    ///
+    /// Live, these are the segments of sockets that are open: what goes to a closed port and its answer, what reaches
+    /// sockets in TIME_WAIT, and what a firewall drops is seen by tcpdump only; to have those too:
+    /// `tcpdump -U -w - | observer read --packets -`.
+    #[arg(long)]
+    packets: bool,
+
+    /// Show payloads, with --packets packets, in hexadecimal and ASCII, as `tcpdump -X` does
+    #[arg(short = 'X', long)]
+    hex: bool,
+
+    /// Show payloads, with --packets packets, in ASCII, as `tcpdump -A` does
+    ///
+    /// Line ends are as they were sent, so that a payload may look like lines of observer's own.
+    #[arg(short = 'A', long)]
+    ascii: bool,
+
+    /// Show every frame with its bytes as they were on the wire, header and mask included
+    #[arg(long)]
+    wire: bool,
+
+    /// Language of --format explain: en, zh
+    #[arg(long, value_name = "LANGUAGE", value_enum, default_value_t, hide_possible_values = true)]
+    lang: Language,
+
+    /// Show only connections with this address at one end, or one in this network (10.0.0.0/8); repeat for more
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_net, help_heading = FILTERS)]
+    host: Vec<IpNet>,
+
+    /// Show only connections of these numbers
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',', help_heading = FILTERS)]
+    connection: Vec<u64>,
+
+    /// Show only what goes this way: client_to_server, server_to_client
+    #[arg(long, value_name = "WAY", value_enum, hide_possible_values = true, help_heading = FILTERS)]
+    direction: Option<DirectionChoice>,
+
+    /// Show only messages and frames of these opcodes: text, binary, close, ping, pong, continuation
+    #[arg(
+        long,
+        value_name = "OPCODE",
+        value_delimiter = ',',
+        value_enum,
+        hide_possible_values = true,
+        help_heading = FILTERS
+    )]
+    opcode: Vec<OpcodeChoice>,
+
+    /// Show only messages that match this regular expression, as sent or with JSON's escapes decoded
+    #[arg(long, value_name = "REGEX", value_parser = Regex::new, help_heading = FILTERS)]
+    grep: Vec<Regex>,
+
+    /// Show only chat messages of these types: login, say, logout, user_list, ping, pong, error
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        value_delimiter = ',',
+        value_enum,
+        hide_possible_values = true,
+        help_heading = FILTERS
+    )]
+    types: Vec<TypeChoice>,
+
+    /// Do not show chat messages of these types
+    #[arg(
+        long = "not-type",
+        value_name = "TYPE",
+        value_delimiter = ',',
+        value_enum,
+        hide_possible_values = true,
+        help_heading = FILTERS
+    )]
+    not_types: Vec<TypeChoice>,
+
+    /// Show only connections of chat users of this name or uid, from their login on: what they send and what they get
+    #[arg(long = "user", value_name = "NAME", help_heading = FILTERS)]
+    users: Vec<String>,
+
+    /// Show only connections of chat users in this room
+    #[arg(long = "room", value_name = "ROOM", help_heading = FILTERS)]
+    rooms: Vec<String>,
 
     /// Which end of the connections is on this machine: server or client
     ///
@@ -192,6 +287,37 @@ pub enum Format {
     Text,
     /// One JSON object a line, as docs/json.md describes.
     Json,
+    /// Each packet with a sentence that says what it is, and what is in it in clear.
+    Explain,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum DirectionChoice {
+    ClientToServer,
+    ServerToClient,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OpcodeChoice {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum TypeChoice {
+    Login,
+    Say,
+    Logout,
+    UserList,
+    Ping,
+    Pong,
+    Error,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -221,6 +347,16 @@ pub struct Request {
     pub color: ColorChoice,
     /// Whether to report frames.
     pub frames: bool,
+    /// Whether to report packets.
+    pub packets: bool,
+    /// Whether frames come with their bytes as on the wire.
+    pub wire: bool,
+    /// What to show of bytes.
+    pub bytes: Layout,
+    /// Language of explanations.
+    pub language: Language,
+    /// What is shown.
+    pub filter: Filter,
     /// No notes on standard error.
     pub quiet: bool,
     /// How much more to tell than usual.
@@ -260,19 +396,68 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         (Source::Live(_), true) => Some(vec![DEFAULT_PORT]),
         (Source::Files(_), true) => None,
     };
+    let format = if arguments.json { Format::Json } else { arguments.format };
+    let bytes = Layout { hex: arguments.hex, ascii: arguments.ascii };
+    if format == Format::Json && bytes.shows_bytes() {
+        return Err(error(
+            ErrorKind::ArgumentConflict,
+            "-X and -A are for text: JSON has every byte without them",
+        ));
+    }
     Ok(Request {
         source,
         ports,
         snap_length: arguments.snap_length,
         count: arguments.count,
         duration: arguments.duration,
-        format: if arguments.json { Format::Json } else { arguments.format },
+        format,
         time: arguments.time,
         color: arguments.color,
-        frames: arguments.frames,
+        frames: arguments.frames || arguments.wire || format == Format::Explain,
+        wire: arguments.wire,
+        packets: arguments.packets || format == Format::Explain,
+        bytes,
+        language: arguments.lang,
+        filter: Filter {
+            hosts: arguments.host,
+            connections: arguments.connection.into_iter().map(ConnectionId).collect(),
+            users: arguments.users,
+            rooms: arguments.rooms,
+            direction: arguments.direction.map(|choice| match choice {
+                DirectionChoice::ClientToServer => Direction::ClientToServer,
+                DirectionChoice::ServerToClient => Direction::ServerToClient,
+            }),
+            opcodes: arguments.opcode.into_iter().map(opcode).collect(),
+            types: arguments.types.into_iter().map(event_kind).collect(),
+            not_types: arguments.not_types.into_iter().map(event_kind).collect(),
+            patterns: arguments.grep,
+        },
         quiet: arguments.quiet,
         verbose: arguments.verbose,
     })
+}
+
+const fn opcode(choice: OpcodeChoice) -> Opcode {
+    match choice {
+        OpcodeChoice::Continuation => Opcode::Continuation,
+        OpcodeChoice::Text => Opcode::Text,
+        OpcodeChoice::Binary => Opcode::Binary,
+        OpcodeChoice::Close => Opcode::Close,
+        OpcodeChoice::Ping => Opcode::Ping,
+        OpcodeChoice::Pong => Opcode::Pong,
+    }
+}
+
+const fn event_kind(choice: TypeChoice) -> EventKind {
+    match choice {
+        TypeChoice::Login => EventKind::Login,
+        TypeChoice::Say => EventKind::Say,
+        TypeChoice::Logout => EventKind::Logout,
+        TypeChoice::UserList => EventKind::UserList,
+        TypeChoice::Ping => EventKind::Ping,
+        TypeChoice::Pong => EventKind::Pong,
+        TypeChoice::Error => EventKind::Error,
+    }
 }
 
 fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
@@ -370,7 +555,11 @@ fn filter_advice(words: &str) -> Option<String> {
         let port = words.iter().position(|word| *word == "port").and_then(|at| words.get(at + 1));
         match port.and_then(|port| port.parse::<u16>().ok()) {
             Some(port) => format!("for tcpdump's `port {port}` say --port {port}"),
-            None => "tcpdump's filter language is not understood; --port chooses the ports".to_owned(),
+            None => {
+                "tcpdump's filter language is not understood; --port chooses the ports, --host shows only \
+                     connections of an address or network"
+                    .to_owned()
+            }
         }
     })
 }
@@ -379,11 +568,10 @@ fn filter_advice(words: &str) -> Option<String> {
 fn advise_tcpdumps_hands(found: clap::Error) -> clap::Error {
     let Some(ContextValue::String(option)) = found.get(ContextKind::InvalidArg) else { return found };
     let advice = match option.as_str() {
-        "-A" => "text is shown as it is without it",
-        "-X" | "-x" => "binary messages are shown in hexadecimal without it, and --json has all bytes",
+        "-x" => "-X shows hexadecimal",
         "-w" => "observer shows what tcpdump wrote: `tcpdump -w FILE`, then `observer read FILE`",
         "-t" => "--time chooses how times are shown",
-        "-e" | "-S" | "-K" => "packets are not shown, only what is in them",
+        "-e" | "-S" | "-K" => "--packets shows packets from their IP header on, in one way",
         "-U" | "-B" | "-Z" | "-O" => "it is not needed here",
         "-D" => "`-i` with a wrong name lists the interfaces",
         "-F" | "-E" | "-G" | "-C" | "-W" | "-y" | "-j" | "-Q" => "it has no counterpart here",
@@ -394,6 +582,14 @@ fn advise_tcpdumps_hands(found: clap::Error) -> clap::Error {
 
 fn error(kind: ErrorKind, message: &str) -> clap::Error {
     Arguments::command().error(kind, message)
+}
+
+/// An address is a network of one.
+fn parse_net(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address.or_else(|_| text.parse()).map_err(|_| {
+        "expected an address or a network, such as 10.0.0.1, 10.0.0.0/8 or 2001:db8::/32; names are not looked up".to_owned()
+    })
 }
 
 /// A duration as people write it; a plain number is seconds, as for `sleep`.
@@ -558,12 +754,7 @@ mod tests {
 
     #[test]
     fn tcpdumps_options_are_refused_with_what_to_do_instead() {
-        for (line, said) in [
-            ("-Ans 4096 -iany port 7272", "text is shown"),
-            ("-r a -X", "hexadecimal"),
-            ("-w out.pcap", "observer read FILE"),
-            ("-tttt", "--time"),
-        ] {
+        for (line, said) in [("-x", "-X shows"), ("-w out.pcap", "observer read FILE"), ("-tttt", "--time")] {
             let (kind, message) = refused(line);
             assert_eq!(kind, ErrorKind::UnknownArgument, "{line}");
             assert!(message.contains(said), "{line}: {message}");

@@ -6,8 +6,10 @@
 pub mod capture;
 pub mod cli;
 pub mod ending;
+pub mod filter;
 pub mod interfaces;
 pub mod output;
+pub mod people;
 pub mod read;
 pub mod shell;
 pub mod silence;

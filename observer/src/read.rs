@@ -41,8 +41,9 @@ pub fn run(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
 }
 
 async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
-    // Ports that were named are known to be WebSocket's: then connections without their beginning are decoded too.
-    let report = if request.ports.is_some() { Report::All } else { Report::Upgrades };
+    // Ports that were named are known to be WebSocket's: then connections without their beginning are decoded too. And
+    // what packets belong to is to be told from the first one on.
+    let report = if request.ports.is_some() || request.packets { Report::All } else { Report::Upgrades };
     let mut shell = Shell::start(request, request.ports.as_deref(), report)?;
     let mut reading = Reading { snap_length: request.snap_length, ..Reading::default() };
     let mut exit_code = EXIT_OK;

@@ -17,11 +17,12 @@ use observer_core::{Event, Limits};
 use crate::cli::{Format, Request};
 use crate::ending::Ending;
 use crate::output::diagnostics::Diagnostics;
+use crate::output::explain::Explain;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
-use crate::output::summary;
-use crate::output::text::Text;
+use crate::output::text::{Detail, Text};
 use crate::output::writer::{BLOCK_BYTES, Ended, Writer};
+use crate::output::{packets, summary};
 
 /// A run under way.
 pub struct Shell {
@@ -48,15 +49,36 @@ impl Shell {
             Format::Json => Layout::Json,
             Format::Text => {
                 let palette = Palette::new(request.color.for_stdout());
-                Layout::Text(Box::new(Text::new(request.time, palette, request.verbose > 0)))
+                // Of what is shown as packets already, messages need no bytes.
+                let none = packets::Layout::default();
+                let (packet_bytes, payload_bytes) =
+                    if request.packets { (request.bytes, none) } else { (none, request.bytes) };
+                let detail = Detail { verbose: request.verbose > 0, packet_bytes, payload_bytes };
+                Layout::Text(Box::new(Text::new(request.time, palette, detail)))
+            }
+            Format::Explain => {
+                let palette = Palette::new(request.color.for_stdout());
+                Layout::Explain(Box::new(Explain::new(
+                    request.language,
+                    request.time,
+                    palette,
+                    request.bytes,
+                )))
             }
         };
         let ports = ports.map(|ports| ports.iter().copied().collect::<BTreeSet<u16>>());
-        let config = Config { limits: Limits::default(), ports, report, frames: request.frames };
+        let config = Config {
+            limits: Limits::default(),
+            ports,
+            report,
+            frames: request.frames,
+            wire: request.wire,
+            packets: request.packets,
+        };
         let writer = Writer::start()?;
         Ok(Self {
             engine: Engine::new(config),
-            output: Output::new(layout, request.count),
+            output: Output::new(layout, request.filter.clone(), request.count),
             way_out: WayOut { written: writer.written(), writer: Some(writer), gave_up: false },
             ending: Ending::await_from_now(request.duration)?,
             diagnostics: Diagnostics::start(request.quiet),
@@ -67,6 +89,7 @@ impl Shell {
     pub fn handle(&mut self, event: Event<'_>) {
         if !self.output.has_enough() {
             self.engine.handle(event, &mut self.output);
+            self.output.end_packet();
         }
     }
 
@@ -74,6 +97,7 @@ impl Shell {
     pub fn handle_timeout(&mut self, now: Time) {
         if !self.output.has_enough() {
             self.engine.handle_timeout(now, &mut self.output);
+            self.output.end_packet();
         }
     }
 
@@ -84,6 +108,7 @@ impl Shell {
         let handle = |event: Event<'_>| {
             if !output.has_enough() {
                 engine.handle(event, output);
+                output.end_packet();
             }
             if output.waiting_bytes() >= BLOCK_BYTES {
                 ControlFlow::Break(())

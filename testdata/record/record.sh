@@ -1,5 +1,5 @@
 #!/bin/sh
-# Records ../captures again. Needs root, tcpdump, dumpcap, node with `npm install ws` done in this directory, and a python3
+# Records ../captures and ../tcpdump again. Needs root, tcpdump, dumpcap, node with `npm install ws` done in this directory, and a python3
 # with the package `websockets`, which PYTHON may name. The bytes differ each time: bless the golden files after.
 set -eu
 # In a network namespace of its own, so that nobody else's packets get in.
@@ -41,3 +41,12 @@ sleep 2
 kill -INT "$capture"
 wait "$capture" || true
 chmod 644 "$captures/chat-lo-and-any.pcapng"
+
+# What tcpdump says of each, for --packets, -X and -A.
+"$python" "$here/options.py"
+for file in "$captures"/*.pcap; do
+    name=$(basename "$file" .pcap)
+    for option in '' -X -A; do
+        TZ=UTC tcpdump -n $option -r "$file" 2>/dev/null >"$here/../tcpdump/$name${option}.txt"
+    done
+done

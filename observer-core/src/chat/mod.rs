@@ -28,6 +28,9 @@ pub struct Event {
     /// has no uid when it logs in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
+    /// In which room: where somebody wants to log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
     /// For whom something is said.
     #[serde(rename = "to", skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
@@ -136,12 +139,21 @@ pub fn parse(direction: Direction, text: &str) -> Option<Event> {
         Scalar::Text(kind) => EventKind::ALL.into_iter().find(|known| known.name() == kind)?,
         _ => return None,
     };
-    let mut event =
-        Event { kind, user: None, recipient: None, content: None, users: None, code: None, time: None };
+    let mut event = Event {
+        kind,
+        user: None,
+        room: None,
+        recipient: None,
+        content: None,
+        users: None,
+        code: None,
+        time: None,
+    };
     match (kind, direction) {
         (EventKind::Ping | EventKind::Pong, _) => return Some(event),
         (EventKind::Login, Direction::ClientToServer) => {
             event.user = Some(User { uid: None, name: Some(fields.name.text()?) });
+            event.room = fields.room_id.uid().map(|room| room.to_string());
         }
         (EventKind::Login | EventKind::Logout, Direction::ServerToClient) => {
             event.user = Some(User { uid: Some(fields.uid.uid()?), name: fields.name.text() });
@@ -194,6 +206,8 @@ struct Fields<'a> {
     code: Scalar<'a>,
     #[serde(borrow)]
     time: Scalar<'a>,
+    #[serde(borrow)]
+    room_id: Scalar<'a>,
     #[serde(borrow)]
     user_list: UserList<'a>,
 }

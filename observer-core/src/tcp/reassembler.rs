@@ -217,6 +217,13 @@ impl Reassembler {
         self.syn_data.as_ref().map_or(0, |run| run.length)
     }
 
+    /// Stream offset of a position, where it can belong to the stream.
+    pub fn offset_of(&self, position: SequenceNumber) -> Option<u64> {
+        let distance = position.distance_from(self.next);
+        (-MAXIMUM_WINDOW..=MAXIMUM_WINDOW).contains(&distance).then_some(())?;
+        self.offset.checked_add_signed(i64::from(distance))
+    }
+
     /// Payload bytes that were seen more than once.
     pub const fn bytes_retransmitted(&self) -> u64 {
         self.bytes_retransmitted

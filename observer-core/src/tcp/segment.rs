@@ -25,6 +25,8 @@ pub struct Segment<'a> {
     pub flags: Flags,
     /// Receive window, not scaled.
     pub window: u16,
+    /// Where urgent data ends; means nothing without [`Flags::urg`].
+    pub urgent_pointer: u16,
     /// Options as captured.
     pub options: &'a [u8],
     /// Payload as far as captured.
@@ -83,6 +85,12 @@ impl Flags {
     pub const PSH: u8 = 0x08;
     /// The acknowledgment field counts.
     pub const ACK: u8 = 0x10;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
+    /// Congestion was experienced (RFC 3168).
+    pub const ECE: u8 = 0x40;
+    /// The congestion window was reduced (RFC 3168).
+    pub const CWR: u8 = 0x80;
 
     /// See [`Self::FIN`].
     pub const fn fin(self) -> bool {
@@ -102,6 +110,11 @@ impl Flags {
     /// See [`Self::ACK`].
     pub const fn ack(self) -> bool {
         self.0 & Self::ACK != 0
+    }
+
+    /// See [`Self::URG`].
+    pub const fn urg(self) -> bool {
+        self.0 & Self::URG != 0
     }
 }
 
@@ -231,7 +244,8 @@ fn parse_tcp(
 ) -> Result<Segment<'_>, NoSegment> {
     let tcp = data.get(offset..).ok_or(NoSegment::Malformed)?;
     let header: &[u8; 20] = tcp.first_chunk().ok_or(NoSegment::Malformed)?;
-    let [sp0, sp1, dp0, dp1, s0, s1, s2, s3, a0, a1, a2, a3, data_offset, flags, w0, w1, ..] = *header;
+    let [sp0, sp1, dp0, dp1, s0, s1, s2, s3, a0, a1, a2, a3, data_offset, flags, w0, w1, _, _, u0, u1] =
+        *header;
     let header_length = usize::from(data_offset >> 4) * 4;
     if header_length < header.len() {
         return Err(NoSegment::Malformed);
@@ -250,6 +264,7 @@ fn parse_tcp(
         acknowledgment: SequenceNumber(u32::from_be_bytes([a0, a1, a2, a3])),
         flags: Flags(flags),
         window: u16::from_be_bytes([w0, w1]),
+        urgent_pointer: u16::from_be_bytes([u0, u1]),
         options: tcp.get(20..header_length.min(tcp.len())).unwrap_or_default(),
         payload: payload.get(..kept).unwrap_or_default(),
         payload_length,

@@ -73,12 +73,13 @@ pub struct Shared {
     held: Held,
     scratch: Vec<u8>,
     detail: String,
+    keeps_wire: bool,
 }
 
 impl Shared {
-    /// For decoders under these bounds.
-    pub const fn new(limits: &Limits) -> Self {
-        Self { held: Held::new(limits), scratch: Vec::new(), detail: String::new() }
+    /// For decoders under these bounds. `keeps_wire`: frames come with their bytes as on the wire, too.
+    pub const fn new(limits: &Limits, keeps_wire: bool) -> Self {
+        Self { held: Held::new(limits), scratch: Vec::new(), detail: String::new(), keeps_wire }
     }
 
     /// Bytes allocated for unfinished payload by all decoders together.
@@ -94,6 +95,8 @@ pub struct Decoder {
     message: Option<Box<Unfinished>>,
     /// The payload of a frame that belongs to no message: control frames, which may come between fragments.
     apart: Option<Box<Assembly>>,
+    /// The bytes of the frame in progress as on the wire, where they are kept.
+    wire: Option<Box<Assembly>>,
     skipped_bytes: u64,
     extensions: Extensions,
     trust: Trust,
@@ -168,6 +171,7 @@ impl Decoder {
             place: Place::BETWEEN_FRAMES,
             message: None,
             apart: None,
+            wire: None,
             skipped_bytes: 0,
             extensions,
             trust: Trust::Proved,
@@ -442,7 +446,7 @@ impl Decoder {
             }
         };
         self.skip_bytes(in_frame);
-        if let Some(assembly) = self.apart.take() {
+        for assembly in [self.apart.take(), self.wire.take()].into_iter().flatten() {
             assembly.release(&mut output.shared.held);
         }
         if let Some(message) = self.message.take() {
@@ -521,11 +525,17 @@ impl Decoder {
             .ok()
             .filter(|length| *length <= output.shared.held.message_bytes)
             .and_then(|length| data.split_at_checked(length));
+        if output.shared.keeps_wire {
+            self.wire = Some(Box::new(Assembly::new()));
+            let bytes = header.to_bytes();
+            self.keep_wire(bytes.get(..usize::from(header.header_length)).unwrap_or_default(), output);
+        }
         let belongs_to_message = match header.opcode {
             Opcode::Text | Opcode::Binary => {
                 self.abandon_message(&header, output);
                 if let (true, Some((payload, rest))) = (header.fin, whole) {
                     self.may_be_inside = false;
+                    self.keep_wire(payload, output);
                     self.handle_whole_message(time_first, &header, payload, output);
                     return rest;
                 }
@@ -534,6 +544,7 @@ impl Decoder {
             Opcode::Continuation => true,
             Opcode::Close | Opcode::Ping | Opcode::Pong | Opcode::Reserved(_) => {
                 if let Some((payload, rest)) = whole {
+                    self.keep_wire(payload, output);
                     self.handle_whole_frame_apart(time_first, &header, payload, output);
                     return rest;
                 }
@@ -564,6 +575,7 @@ impl Decoder {
         let remaining = header.payload_length.saturating_sub(position);
         let length = usize::try_from(remaining).unwrap_or(usize::MAX);
         let (payload, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
+        self.keep_wire(payload, output);
         let held = &mut output.shared.held;
         let mask = header.mask.map(|key| (key, position));
         let limit = match self.payload_of(&header) {
@@ -591,7 +603,19 @@ impl Decoder {
         }
     }
 
+    /// Keeps bytes of the frame in progress as they were on the wire.
+    fn keep_wire(&mut self, bytes: &[u8], output: &mut Output<'_>) {
+        if let Some(wire) = &mut self.wire {
+            let limit = wire.append(bytes, None, &mut output.shared.held);
+            output.limit(limit);
+        }
+    }
+
     fn skip_payload(&mut self, header: &FrameHeader, length: u64, output: &mut Output<'_>) {
+        if let Some(wire) = &mut self.wire {
+            let limit = wire.skip(length, &output.shared.held);
+            output.limit(limit);
+        }
         let limit = match self.payload_of(header) {
             Some(assembly) => assembly.skip(length, &output.shared.held),
             None => None,
@@ -733,14 +757,19 @@ impl Decoder {
     ) {
         let resynchronised = !self.trust.is_proved();
         self.trust.handle_frame(header.fin);
+        let wire = self.wire.take();
         output.emit(Item::Frame(Frame {
             direction: self.direction,
             time_first,
             header: *header,
             payload,
             close,
+            wire: wire.as_deref().map(Assembly::payload),
             resynchronised,
         }));
+        if let Some(wire) = wire {
+            wire.release(&mut output.shared.held);
+        }
     }
 
     /// Emits a frame that carries its own payload. `known_start` is the payload up to its first hole.

@@ -300,6 +300,7 @@ pub fn closed(lines: &[String]) -> &str {
 fn line(record: &Record<'_>) -> String {
     let connection = record.connection.map_or_else(|| "-".to_owned(), |it| format!("#{}", it.id));
     let what = match &record.kind {
+        Kind::Packet(packet) => format!("packet {:?} {:?}", packet.position, packet.acknowledged),
         Kind::ConnectionOpened(opened) => {
             let it = record.connection.expect("a connection is opened");
             format!("opened {} {} from_start={}", it.client, it.server, opened.from_start)

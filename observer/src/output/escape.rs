@@ -124,6 +124,15 @@ pub fn is_escaped_json(text: &str, whole: bool) -> bool {
         && (!whole || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
+/// A JSON text as [`write_json`] shows it; `None` where it has nothing to decode.
+pub fn decode_json_text(text: &str) -> Option<String> {
+    is_escaped_json(text, true).then(|| {
+        let mut out = Vec::with_capacity(text.len());
+        write_json(&mut out, text, Mark::default());
+        String::from_utf8_lossy(&out).into_owned()
+    })
+}
+
 fn write_escape(out: &mut Vec<u8>, character: char) {
     // Writing to a vector cannot fail.
     let _ = match character {

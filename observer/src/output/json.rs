@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use observer_core::Record;
 use observer_core::limits::Limit;
 use observer_core::record::{
-    Account, CaptureCounters, Close, Direction, Frame, GapCause, Handshake, Kind, Message, Missing, Payload,
-    SCHEMA, Summary,
+    Account, CaptureCounters, Close, Direction, Frame, GapCause, Handshake, Kind, Message, Missing,
+    PacketSeen, Payload, SCHEMA, Summary,
 };
 use observer_core::time::WallTime;
 use observer_core::websocket::frame::Opcode;
@@ -23,6 +23,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::clock::Rfc3339;
 use super::escape::harmless_prefix;
+use super::packets::flag_letters;
 
 /// Appends `record` to `out` as one line, with its line end.
 pub fn write(out: &mut Vec<u8>, record: &Record<'_>) {
@@ -62,7 +63,7 @@ struct JsonRecord<'a>(&'a Record<'a>);
 
 impl Serialize for JsonRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Record { time, connection, kind } = self.0;
+        let Record { time, connection, kind, .. } = self.0;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("schema", &SCHEMA)?;
         map.serialize_entry("kind", kind_name(kind))?;
@@ -76,6 +77,7 @@ impl Serialize for JsonRecord<'_> {
             map.serialize_entry("server", &connection.server)?;
         }
         match kind {
+            Kind::Packet(packet) => write_packet(&mut map, packet)?,
             Kind::ConnectionOpened(opened) => {
                 if let Some(interface) = connection.and_then(|connection| connection.interface.as_deref()) {
                     map.serialize_entry("interface", interface)?;
@@ -115,6 +117,7 @@ impl Serialize for JsonRecord<'_> {
 /// The name of a record's kind.
 pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
     match kind {
+        Kind::Packet(_) => "packet",
         Kind::ConnectionOpened(_) => "connection_opened",
         Kind::Handshake(_) => "handshake",
         Kind::Frame(_) => "frame",
@@ -124,6 +127,21 @@ pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
         Kind::ConnectionClosed(_) => "connection_closed",
         Kind::Summary(_) => "summary",
     }
+}
+
+fn write_packet<M: SerializeMap>(map: &mut M, packet: &PacketSeen<'_>) -> Result<(), M::Error> {
+    let segment = &packet.segment;
+    map.serialize_entry("direction", &packet.direction.map(Direction::name))?;
+    map.serialize_entry("source", &segment.source)?;
+    map.serialize_entry("destination", &segment.destination)?;
+    map.serialize_entry("flags", &flag_letters(segment.flags))?;
+    map.serialize_entry("sequence_number", &segment.sequence.0)?;
+    if segment.flags.ack() {
+        map.serialize_entry("acknowledgment_number", &segment.acknowledgment.0)?;
+    }
+    map.serialize_entry("window", &segment.window)?;
+    map.serialize_entry("length", &segment.payload_length)?;
+    map.serialize_entry("bytes_base64", &JsonBase64(packet.data))
 }
 
 fn write_handshake<M: SerializeMap>(map: &mut M, handshake: &Handshake<'_>) -> Result<(), M::Error> {
@@ -165,6 +183,9 @@ fn write_frame<M: SerializeMap>(map: &mut M, frame: &Frame<'_>) -> Result<(), M:
     }
     if !matches!(header.opcode, Opcode::Continuation | Opcode::Text | Opcode::Binary) {
         write_payload(map, &frame.payload)?;
+    }
+    if let Some(wire) = &frame.wire {
+        map.serialize_entry("wire_base64", &JsonBase64(wire.known))?;
     }
     map.serialize_entry("resynchronised", &frame.resynchronised)
 }

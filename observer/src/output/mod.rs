@@ -6,7 +6,9 @@
 pub mod clock;
 pub mod diagnostics;
 pub mod escape;
+pub mod explain;
 pub mod json;
+pub mod packets;
 pub mod palette;
 pub mod pieces;
 pub mod sink;

@@ -1,15 +1,18 @@
 //! Where records end: laid out in the chosen format into one buffer, and counted for `--count`.
 //!
-//! Owns the choice of format and the moment at which enough was seen. Must not know who takes the buffer away.
-//! Bounded: the run loop takes the buffer after each packet that filled it.
+//! Owns the choice of format, what is hidden, and the moment at which enough was seen. Must not know who takes the
+//! buffer away. Bounded: the run loop takes the buffer after each packet that filled it.
 
 use std::num::NonZeroU64;
 
 use observer_core::record::{Kind, Summary};
 use observer_core::{Record, Sink};
 
+use super::explain::Explain;
 use super::json;
 use super::text::Text;
+use crate::filter::Filter;
+use crate::people::People;
 
 /// A format with its state.
 #[derive(Debug)]
@@ -18,21 +21,33 @@ pub enum Layout {
     Text(Box<Text>),
     /// JSON lines.
     Json,
+    /// A transcript.
+    Explain(Box<Explain>),
 }
 
 /// Takes records and lays them out.
 #[derive(Debug)]
 pub struct Output {
     layout: Layout,
+    filter: Filter,
+    people: People,
     buffer: Vec<u8>,
     messages_left: Option<u64>,
     summary: Option<Summary>,
 }
 
 impl Output {
-    /// Ends after `count` messages, where given.
-    pub fn new(layout: Layout, count: Option<NonZeroU64>) -> Self {
-        Self { layout, buffer: Vec::new(), messages_left: count.map(NonZeroU64::get), summary: None }
+    /// Ends after `count` messages that were shown, where given.
+    pub fn new(layout: Layout, filter: Filter, count: Option<NonZeroU64>) -> Self {
+        let messages_left = count.map(NonZeroU64::get);
+        Self { layout, filter, people: People::default(), buffer: Vec::new(), messages_left, summary: None }
+    }
+
+    /// Lays out what waited for the end of a packet: the engine has told all that followed from it.
+    pub fn end_packet(&mut self) {
+        if let Layout::Explain(explain) = &mut self.layout {
+            explain.end_packet(&mut self.buffer, &self.people);
+        }
     }
 
     /// Whether as many messages were seen as were asked for.
@@ -64,14 +79,27 @@ impl Sink for Output {
         if self.has_enough() && !matches!(record.kind, Kind::ConnectionClosed(_) | Kind::Summary(_)) {
             return;
         }
+        // Whoever closes the connection is still known by name.
+        let closes = matches!(record.kind, Kind::ConnectionClosed(_));
+        if !closes {
+            self.people.learn(record);
+        }
+        let is_shown = self.filter.shows(record, &self.people);
         match &record.kind {
             Kind::Summary(summary) => self.summary = Some(Summary::clone(summary)),
-            Kind::Message(_) => self.messages_left = self.messages_left.map(|left| left.saturating_sub(1)),
+            Kind::Message(_) if is_shown => {
+                self.messages_left = self.messages_left.map(|left| left.saturating_sub(1));
+            }
             _ => {}
         }
         match &mut self.layout {
-            Layout::Text(text) => text.write(&mut self.buffer, record),
-            Layout::Json => json::write(&mut self.buffer, record),
+            Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
+            Layout::Text(text) if is_shown => text.write(&mut self.buffer, record),
+            Layout::Json if is_shown => json::write(&mut self.buffer, record),
+            Layout::Text(_) | Layout::Json => {}
+        }
+        if closes {
+            self.people.learn(record);
         }
     }
 }

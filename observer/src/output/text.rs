@@ -20,6 +20,7 @@ use observer_core::websocket::frame::Opcode;
 
 use super::clock::{Clock, TimeStyle};
 use super::escape::{is_escaped_json, write_bytes, write_json, write_text};
+use super::packets::{Conversations, Layout, write_packet};
 use super::palette::Palette;
 use super::pieces::{Piece, missing_bytes, pieces};
 
@@ -32,12 +33,28 @@ pub struct Text {
     clock: Clock,
     palette: Palette,
     verbose: bool,
+    packet_bytes: Layout,
+    payload_bytes: Layout,
+    conversations: Conversations,
+}
+
+/// What text shows besides what it always shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Headers of handshakes, and the account of each connection.
+    pub verbose: bool,
+    /// Of packets.
+    pub packet_bytes: Layout,
+    /// Of payloads, instead of text and previews.
+    pub payload_bytes: Layout,
 }
 
 impl Text {
-    /// With `verbose`, handshakes show their headers and ends of connections their account.
-    pub fn new(time: TimeStyle, palette: Palette, verbose: bool) -> Self {
-        Self { clock: Clock::new(time), palette, verbose }
+    /// Lays out so much detail.
+    pub fn new(time: TimeStyle, palette: Palette, detail: Detail) -> Self {
+        let Detail { verbose, packet_bytes, payload_bytes } = detail;
+        let clock = Clock::new(time);
+        Self { clock, palette, verbose, packet_bytes, payload_bytes, conversations: Conversations::default() }
     }
 
     /// Appends `record` to `out`, with its line end. The summary is no line here: it goes to standard error.
@@ -45,7 +62,19 @@ impl Text {
         if matches!(record.kind, Kind::Summary(_)) {
             return;
         }
-        self.write_start(out, record);
+        if let Kind::Packet(packet) = &record.kind {
+            self.clock.write(out, record.time);
+            out.push(b' ');
+            write_packet(out, packet, self.packet_bytes, &mut self.conversations);
+        } else {
+            self.write_start(out, record);
+            self.write_content(out, record);
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends what stands behind the addresses.
+    pub fn write_content(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match &record.kind {
             Kind::ConnectionOpened(opened) => self.write_opened(out, opened, record),
             Kind::Handshake(handshake) => self.write_handshake(out, handshake),
@@ -54,9 +83,8 @@ impl Text {
             Kind::Anomaly(anomaly) => self.write_anomaly(out, anomaly),
             Kind::Gap(gap) => self.write_gap(out, gap),
             Kind::ConnectionClosed(closed) => self.write_closed(out, closed),
-            Kind::Summary(_) => {}
+            Kind::Packet(_) | Kind::Summary(_) => {}
         }
-        out.push(b'\n');
     }
 
     /// Time, connection, addresses, and between them who sends.
@@ -185,6 +213,13 @@ impl Text {
                 header.opcode != Opcode::Binary && frame.payload.text.is_some(),
             );
         }
+        if let Some(wire) = &frame.wire {
+            self.write_bytes(
+                out,
+                wire,
+                Layout { hex: self.payload_bytes.hex || !self.payload_bytes.ascii, ..self.payload_bytes },
+            );
+        }
     }
 
     fn write_message(&self, out: &mut Vec<u8>, message: &Message<'_>) {
@@ -238,6 +273,10 @@ impl Text {
         if payload.undecoded.is_some() || (payload.known.is_empty() && !payload.is_truncated()) {
             return;
         }
+        if self.payload_bytes.shows_bytes() {
+            self.write_bytes(out, payload, self.payload_bytes);
+            return;
+        }
         out.push(b' ');
         if !as_text {
             self.write_binary(out, payload);
@@ -254,6 +293,19 @@ impl Text {
                     Err(_) => write_bytes(out, bytes, mark),
                 },
                 Piece::Missing(length) => self.write_hole(out, length),
+            }
+        }
+    }
+
+    /// Bytes on lines of their own, with what is missing between them.
+    fn write_bytes(&self, out: &mut Vec<u8>, payload: &Payload<'_>, layout: Layout) {
+        for piece in pieces(payload) {
+            match piece {
+                Piece::Known(bytes) => layout.write(out, bytes),
+                Piece::Missing(length) => {
+                    push(out, "\n\t");
+                    self.write_hole(out, length);
+                }
             }
         }
     }
@@ -458,7 +510,7 @@ const fn sender(kind: &Kind<'_>) -> Option<Peer> {
             Some(direction) => direction,
             None => return None,
         },
-        Kind::Summary(_) => return None,
+        Kind::Packet(_) | Kind::Summary(_) => return None,
     };
     Some(match direction {
         Direction::ClientToServer => Peer::Client,

@@ -149,3 +149,40 @@ fn a_closed_connection_is_told_of_while_the_observer_goes_on() {
     assert!(closed < opened, "{closed} is after {opened}");
     assert_eq!(seen.records[closed]["connection"], seen.connection_of(first));
 }
+
+#[test]
+fn the_transcript_explains_each_step_of_the_chat_with_the_masked_frames_in_clear() {
+    let server = Server::on(Ipv4Addr::LOCALHOST);
+    let port = server.port().to_string();
+    let mut observer = Program::start(&mut observer(&["--port", &port, "--format", "explain"]));
+    observer.wait_for("watching");
+    let clients = the_manuals_chat(&server);
+    clients.into_iter().for_each(|client| drop(client.leave()));
+    let ended = observer.interrupt();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let mut lines = ended.stdout.iter();
+    for step in [
+        "# TCP handshake 1/3",
+        "# TCP handshake 2/3",
+        "# TCP handshake 3/3",
+        "# WebSocket upgrade request",
+        "# WebSocket upgrade answer",
+        "# 猪猪 logs in",
+        "# TCP handshake 1/3",
+        "# mynick logs in",
+        r#"text 32 {"type":"login","name":"mynick"}"#,
+        "# the server returns the user list to mynick: 猪猪, mynick",
+        "# mynick says to all: “hi, all !”",
+        r#"text 51 {"type":"say","to_uid":"all","content":"hi, all !"}"#,
+        // The last acknowledgment may travel with something else.
+        "# delivered to 2 of 2 browsers: “hi, all !”",
+        "Flags: S = SYN",
+        "2 connections",
+    ] {
+        assert!(
+            lines.any(|line| line.contains(step)),
+            "{step} is not there, or not in order: {:#?}",
+            ended.stdout
+        );
+    }
+}

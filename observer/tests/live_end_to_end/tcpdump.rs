@@ -114,3 +114,61 @@ fn a_file_that_tcpdump_wrote_on_any_interface_gives_the_same_as_the_live_run() {
         a_file_of_tcpdump_gives_the_same_as_the_live_run("any", Ipv6Addr::LOCALHOST.into());
     });
 }
+
+/// Lines without their time, sorted: both have them in the order of their own hook.
+fn without_times(lines: &[String]) -> Vec<&str> {
+    let mut lines: Vec<_> = lines.iter().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
+    lines.retain(|line| line.starts_with("IP"));
+    lines.sort_unstable();
+    lines
+}
+
+/// Connections that the client closes first, so that no packet meets the server's socket in TIME_WAIT, where the kernel
+/// does not show it to the observer.
+fn packets_are_those_that_tcpdump_prints(loopback: IpAddr) {
+    let server = Server::on(loopback);
+    let port = server.port().to_string();
+    let mut command = Command::new("tcpdump");
+    command.args(["-n", "-i", "lo", "-s", "0", "-l", "-B", "32768"]).arg(format!("tcp port {port}"));
+    let mut tcpdump = Program::start(&mut command);
+    tcpdump.wait_for("listening on");
+    let mut observer = Program::start(&mut observer(&["--port", &port, "--packets"]));
+    observer.wait_for("watching");
+    for number in 0..5 {
+        let mut client = Client::connect(server.address, "/echo");
+        client.echo(&format!("hello {number}"));
+        client.echo(&"long ".repeat(4_000));
+        drop(client);
+    }
+    // Whoever closes with something unread resets the connection.
+    let mut resets = Client::connect(server.address, "/echo");
+    resets.send("nobody reads the answer");
+    std::thread::sleep(Duration::from_millis(200));
+    drop(resets);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let (observer, tcpdump) = (observer.interrupt(), tcpdump.interrupt());
+    assert!(tcpdump.stderr.contains("0 packets dropped by kernel"), "{}", tcpdump.stderr);
+    let (shown, expected) = (without_times(&observer.stdout), without_times(&tcpdump.stdout));
+    assert!(expected.len() > 50);
+    assert!(expected.iter().any(|line| line.contains("Flags [R")), "{expected:#?}");
+    let only = |one: &[&str], other: &[&str]| -> Vec<String> {
+        one.iter().filter(|line| !other.contains(line)).map(|line| (*line).to_owned()).collect()
+    };
+    let (only_shown, only_expected) = (only(&shown, &expected), only(&expected, &shown));
+    assert!(
+        shown == expected,
+        "only observer's: {only_shown:#?}, only tcpdump's: {only_expected:#?}, {} and {} lines",
+        shown.len(),
+        expected.len()
+    );
+}
+
+#[test]
+fn ipv4_packets_are_those_that_tcpdump_prints_meanwhile() {
+    in_a_quiet_network(|| packets_are_those_that_tcpdump_prints(Ipv4Addr::LOCALHOST.into()));
+}
+
+#[test]
+fn ipv6_packets_are_those_that_tcpdump_prints_meanwhile() {
+    in_a_quiet_network(|| packets_are_those_that_tcpdump_prints(Ipv6Addr::LOCALHOST.into()));
+}

@@ -15,6 +15,14 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
 ];
 
+/// Transcripts: the capture, the options, and the name of the expected output.
+const TRANSCRIPTS: &[(&str, &[&str], &str)] = &[
+    ("chat-lo-ipv4.pcap", &[], "chat-lo-ipv4.explain.txt"),
+    ("chat-any-ipv6.pcap", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
+    ("frames-any-ipv4.pcap", &[], "frames-any-ipv4.explain.txt"),
+    ("chat-deflate.pcap", &["--port", "7272"], "chat-deflate.explain.txt"),
+];
+
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
 }
@@ -24,6 +32,15 @@ fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
     let mut different = Vec::new();
     let golden = testdata().join("golden");
     fs::create_dir_all(&golden).unwrap();
+    for (name, options, expected) in TRANSCRIPTS {
+        let capture = testdata().join("captures").join(name);
+        let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", "explain"];
+        arguments.extend(["--time", "utc", "--color", "never"]);
+        arguments.extend(*options);
+        let ran = run(&arguments);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
+        different.extend(bless_or_compare(&golden.join(expected), &ran.stdout));
+    }
     for (name, options) in CAPTURES {
         let capture = testdata().join("captures").join(name);
         let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
@@ -34,14 +51,18 @@ fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
             let ran = run(&arguments);
             assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
             let expected = golden.join(format!("{stem}.{extension}"));
-            if std::env::var_os("BLESS").is_some() {
-                fs::write(&expected, &ran.stdout).unwrap();
-            } else {
-                different.extend(difference(&expected, &ran.stdout));
-            }
+            different.extend(bless_or_compare(&expected, &ran.stdout));
         }
     }
     assert!(different.is_empty(), "{}\nIf that is right: cargo xtask bless", different.join("\n"));
+}
+
+fn bless_or_compare(expected: &Path, shown: &str) -> Option<String> {
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(expected, shown).unwrap();
+        return None;
+    }
+    difference(expected, shown)
 }
 
 /// The first line that differs.
@@ -109,6 +130,7 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
         "gap",
         "handshake",
         "message",
+        "packet",
         "summary",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);

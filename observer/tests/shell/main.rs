@@ -2,8 +2,10 @@
 //!
 //! Owns nothing but its modules; one binary, since each test binary is linked anew.
 
+mod filters;
 mod golden;
 mod live_refused;
+mod packets;
 mod reading;
 mod streams;
 mod support;

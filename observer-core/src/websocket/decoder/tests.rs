@@ -131,7 +131,7 @@ impl Run {
     }
 
     fn with_limits(decoder: Decoder, limits: &Limits) -> Self {
-        Self { decoder, shared: Shared::new(limits), clock: 0, items: Vec::new(), starts: Vec::new() }
+        Self { decoder, shared: Shared::new(limits, false), clock: 0, items: Vec::new(), starts: Vec::new() }
     }
 
     fn new(direction: Direction) -> Self {
@@ -254,7 +254,7 @@ fn the_frame_is_told_before_the_message_that_it_completes() {
 #[test]
 fn an_unmasked_message_in_one_segment_is_not_copied() {
     let data = text("hello").build();
-    let mut shared = Shared::new(&Limits::default());
+    let mut shared = Shared::new(&Limits::default(), false);
     let mut decoder = Decoder::new(ServerToClient, Extensions::default());
     let mut borrowed = false;
     decoder.handle_data(Time::default(), &data, &mut shared, &mut |_, item| {
@@ -617,7 +617,7 @@ fn endless_fragments_are_bounded() {
 #[test]
 fn all_connections_together_are_bounded() {
     let limits = Limits { message_total_bytes: 1_000, ..Limits::default() };
-    let mut shared = Shared::new(&limits);
+    let mut shared = Shared::new(&limits, false);
     let mut decoders: Vec<Decoder> =
         (0..10).map(|_| Decoder::new(ServerToClient, Extensions::default())).collect();
     let mut found = Vec::new();

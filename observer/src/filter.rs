@@ -1,0 +1,133 @@
+//! Which records are shown.
+//!
+//! Owns the meaning of --host, --connection, --direction, --opcode, --grep, --type, --not-type, --user and --room. Must
+//! not know how records are laid out. Bounded: holds what the command line named.
+//!
+//! A filter hides; nothing is decoded, counted or lost less for it. It never hides a gap or an anomaly of a connection
+//! that it shows: what is missing there may be what is looked for.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use observer_core::Record;
+use observer_core::chat::EventKind;
+use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message, PacketSeen};
+use observer_core::websocket::frame::Opcode;
+use regex::bytes::Regex;
+
+use crate::output::escape::decode_json_text;
+use crate::people::People;
+
+/// What is to be shown; by default everything.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Connections with an end in one of these.
+    pub hosts: Vec<IpNet>,
+    /// These connections.
+    pub connections: Vec<ConnectionId>,
+    /// Connections of users who are called so.
+    pub users: Vec<String>,
+    /// Connections of users in these rooms.
+    pub rooms: Vec<String>,
+    /// What goes this way.
+    pub direction: Option<Direction>,
+    /// Messages and frames of these opcodes.
+    pub opcodes: Vec<Opcode>,
+    /// Messages of these types.
+    pub types: Vec<EventKind>,
+    /// Messages of other types than these.
+    pub not_types: Vec<EventKind>,
+    /// Messages whose payload, as sent or with its JSON escapes decoded, matches one of these.
+    pub patterns: Vec<Regex>,
+}
+
+impl Filter {
+    /// Whether a record is shown. `people` has learnt from it.
+    pub fn shows(&self, record: &Record<'_>, people: &People) -> bool {
+        let Some(connection) = record.connection else {
+            return match &record.kind {
+                Kind::Packet(packet) => self.shows_stray(packet),
+                _ => true,
+            };
+        };
+        if !self.shows_connection(connection, people) {
+            return false;
+        }
+        let goes_our_way = |direction| self.direction.is_none_or(|only| only == direction);
+        match &record.kind {
+            Kind::Packet(packet) => packet.direction.is_none_or(goes_our_way) && !self.looks_into_messages(),
+            Kind::Message(message) => goes_our_way(message.direction) && self.shows_message(message),
+            Kind::Frame(frame) => {
+                goes_our_way(frame.direction)
+                    && self.types.is_empty()
+                    && self.patterns.is_empty()
+                    && (self.opcodes.is_empty() || self.opcodes.contains(&frame.header.opcode))
+            }
+            Kind::Gap(gap) => goes_our_way(gap.direction),
+            Kind::Anomaly(anomaly) => anomaly.direction.is_none_or(goes_our_way),
+            Kind::Handshake(handshake) => goes_our_way(handshake.direction) && !self.looks_into_messages(),
+            Kind::ConnectionOpened(_) | Kind::ConnectionClosed(_) => !self.looks_into_messages(),
+            Kind::Summary(_) => true,
+        }
+    }
+
+    /// Whether a packet is shown whose connection has no number (yet).
+    fn shows_stray(&self, packet: &PacketSeen<'_>) -> bool {
+        let is_end = |net: &IpNet| {
+            let ends = [packet.segment.source, packet.segment.destination];
+            ends.iter().any(|end| net.contains(&unmapped(end.ip())))
+        };
+        (self.hosts.is_empty() || self.hosts.iter().any(is_end))
+            && self.connections.is_empty()
+            && self.users.is_empty()
+            && self.rooms.is_empty()
+            && packet.direction.is_none_or(|way| self.direction.is_none_or(|only| only == way))
+            && !self.looks_into_messages()
+    }
+
+    fn shows_connection(&self, connection: &Connection, people: &People) -> bool {
+        let is_end = |net: &IpNet| {
+            [connection.client, connection.server].iter().any(|end| net.contains(&unmapped(end.ip())))
+        };
+        let person = people.of(connection.id);
+        (self.hosts.is_empty() || self.hosts.iter().any(is_end))
+            && (self.connections.is_empty() || self.connections.contains(&connection.id))
+            && (self.users.is_empty()
+                || person.is_some_and(|person| self.users.iter().any(|user| person.is_called(user))))
+            && (self.rooms.is_empty()
+                || person.is_some_and(|person| {
+                    person.room.as_deref().is_some_and(|room| self.rooms.iter().any(|wanted| wanted == room))
+                }))
+    }
+
+    /// Whether messages are asked for by what they are, so that nothing else is.
+    fn looks_into_messages(&self) -> bool {
+        !(self.opcodes.is_empty() && self.types.is_empty() && self.patterns.is_empty())
+    }
+
+    fn shows_message(&self, message: &Message<'_>) -> bool {
+        let kind = message.chat.map(|event| event.kind);
+        let is_of = |types: &[EventKind]| kind.is_some_and(|kind| types.contains(&kind));
+        (self.opcodes.is_empty() || self.opcodes.contains(&message.opcode))
+            && (self.types.is_empty() || is_of(&self.types))
+            && !is_of(&self.not_types)
+            && (self.patterns.is_empty() || self.matches(message))
+    }
+
+    fn matches(&self, message: &Message<'_>) -> bool {
+        let known = message.payload.known;
+        if self.patterns.iter().any(|pattern| pattern.is_match(known)) {
+            return true;
+        }
+        message
+            .payload
+            .text
+            .and_then(decode_json_text)
+            .is_some_and(|decoded| self.patterns.iter().any(|pattern| pattern.is_match(decoded.as_bytes())))
+    }
+}
+
+/// An IPv4 client of a dual-stack socket is asked for by its IPv4 address.
+fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

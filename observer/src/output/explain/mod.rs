@@ -1,0 +1,636 @@
+//! The transcript for people: what each packet is in the conversation, in a sentence; the packet, as tcpdump prints it;
+//! and what it says, in clear.
+//!
+//! Owns which sentence a packet gets, and the order of sentence, packet and content. Must not know where lines go, nor
+//! how the chat's users are told apart, which `people` does. Bounded: keeps for each connection what waits for its
+//! acknowledgment (`WAITING_MAX` things), and `deliveries` bounds its own.
+
+mod deliveries;
+mod sentences;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use observer_core::Record;
+use observer_core::chat::{Event, EventKind, Recipient, User};
+use observer_core::record::{Connection, ConnectionId, Direction, Frame, Handshake, How, Kind, Message};
+use observer_core::tcp::segment::Flags;
+use observer_core::websocket::frame::Opcode;
+
+use self::deliveries::{Deliveries, Outcome};
+pub use self::sentences::Language;
+use self::sentences::{Sentence, fill};
+use super::clock::{Clock, TimeStyle};
+use super::escape::write_text;
+use super::packets::{Conversations, Layout, write_packet};
+use super::palette::Palette;
+use super::text::{Detail, Text, cause_words};
+use crate::people::People;
+
+/// Things of one direction that may wait for their acknowledgment; of further ones none is told.
+const WAITING_MAX: usize = 256;
+
+/// Connections that are remembered after their end.
+const CLOSED_MAX: usize = 64;
+
+/// Characters of a name or of what somebody says that are put into a sentence. All of it is below the packet.
+const QUOTED_CHARACTERS_MAX: usize = 60;
+
+/// Lays out records as a transcript.
+#[derive(Debug)]
+pub struct Explain {
+    language: Language,
+    clock: Clock,
+    palette: Palette,
+    layout: Layout,
+    text: Text,
+    conversations: Conversations,
+    streams: HashMap<ConnectionId, Streams>,
+    deliveries: Deliveries,
+    closed: VecDeque<Closed>,
+    group: Group,
+    connections: u64,
+}
+
+/// What is known of the two streams of a connection, indexed by [`Direction::index`].
+#[derive(Debug, Default)]
+struct Streams {
+    waiting: [VecDeque<Waiting>; 2],
+    sent: [u64; 2],
+    acknowledged: [u64; 2],
+    upgrade_asked: bool,
+}
+
+/// Something that was sent, and is not known to have arrived.
+#[derive(Debug)]
+struct Waiting {
+    end: u64,
+    what: String,
+}
+
+/// A connection that is over, of which a last packet may come.
+#[derive(Debug)]
+struct Closed {
+    client: SocketAddr,
+    server: SocketAddr,
+    name: String,
+}
+
+/// What belongs to one packet.
+#[derive(Debug, Default)]
+struct Group {
+    packet: Option<Packet>,
+    line: Vec<u8>,
+    connection: Option<Connection>,
+    opens: bool,
+    /// What the payload says.
+    sentences: Vec<String>,
+    /// What the header says, or what follows from it.
+    last_sentences: Vec<String>,
+    content: Vec<u8>,
+    is_shown: bool,
+}
+
+/// What is said of a packet's header once its payload is known.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    source: SocketAddr,
+    destination: SocketAddr,
+    flags: Flags,
+    payload_length: u32,
+    direction: Option<Direction>,
+    position: Option<u64>,
+    acknowledged: Option<u64>,
+}
+
+impl Explain {
+    /// A transcript that has told nothing.
+    pub fn new(language: Language, time: TimeStyle, palette: Palette, layout: Layout) -> Self {
+        Self {
+            language,
+            clock: Clock::new(time),
+            palette,
+            layout,
+            text: Text::new(time, palette, Detail { verbose: true, ..Detail::default() }),
+            conversations: Conversations::default(),
+            streams: HashMap::new(),
+            deliveries: Deliveries::default(),
+            closed: VecDeque::new(),
+            group: Group::default(),
+            connections: 0,
+        }
+    }
+
+    /// Takes a record. What it tells is laid out with the packet that it came with; `is_shown`: no filter hides it.
+    pub fn handle(&mut self, out: &mut Vec<u8>, record: &Record<'_>, people: &People, is_shown: bool) {
+        match (&record.kind, record.connection) {
+            (Kind::Packet(packet), connection) => {
+                self.end_packet(out, people);
+                self.group.is_shown = is_shown;
+                self.group.connection = connection.cloned();
+                self.clock.write(&mut self.group.line, record.time);
+                self.group.line.push(b' ');
+                write_packet(&mut self.group.line, packet, self.layout, &mut self.conversations);
+                self.group.packet = Some(Packet {
+                    source: packet.segment.source,
+                    destination: packet.segment.destination,
+                    flags: packet.segment.flags,
+                    payload_length: packet.segment.payload_length,
+                    direction: packet.direction,
+                    position: packet.position,
+                    acknowledged: packet.acknowledged,
+                });
+            }
+            (Kind::Summary(_), _) => self.end(out, people),
+            (_, None) => {}
+            (kind, Some(connection)) => {
+                if let Kind::ConnectionClosed(_) = kind
+                    && let Some(packet) = self.group.packet.take()
+                {
+                    // While it is known who is who.
+                    self.explain_packet(packet, people);
+                }
+                self.group.is_shown |= is_shown;
+                if self.group.connection.is_none() {
+                    self.group.connection = Some(connection.clone());
+                }
+                if is_shown && !matches!(kind, Kind::ConnectionOpened(_)) {
+                    self.group.content.extend(b"    ");
+                    self.text.write_content(&mut self.group.content, record);
+                    self.group.content.push(b'\n');
+                }
+                self.explain(kind, connection, record.stream_end, people);
+            }
+        }
+    }
+
+    /// Lays out what belongs to the packet before: nothing further of it comes.
+    pub fn end_packet(&mut self, out: &mut Vec<u8>, people: &People) {
+        if let Some(packet) = self.group.packet.take() {
+            self.explain_packet(packet, people);
+        }
+        let Group { line, mut sentences, mut last_sentences, content, is_shown, .. } =
+            std::mem::take(&mut self.group);
+        sentences.append(&mut last_sentences);
+        if !is_shown || (sentences.is_empty() && line.is_empty() && content.is_empty()) {
+            return;
+        }
+        for sentence in &sentences {
+            out.extend(self.palette.event.as_bytes());
+            out.extend(b"# ");
+            write_text(out, sentence, self.palette.escape);
+            out.extend(self.palette.reset.as_bytes());
+            out.push(b'\n');
+        }
+        for part in [line, content] {
+            out.extend(&part);
+            if part.last().is_some_and(|last| *last != b'\n') {
+                out.push(b'\n');
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>, people: &People) {
+        for outcome in self.deliveries.end() {
+            let told = self.delivery(&outcome);
+            self.group.last_sentences.push(told);
+        }
+        self.group.is_shown = true;
+        self.end_packet(out, people);
+        let count = self.connections.to_string();
+        for sentence in
+            [self.sentence(Sentence::Legend, &[]), self.sentence(Sentence::Connections, &[&count])]
+        {
+            out.extend(sentence.as_bytes());
+            out.push(b'\n');
+        }
+    }
+
+    fn sentence(&self, sentence: Sentence, values: &[&str]) -> String {
+        fill(sentence.template(self.language), values)
+    }
+
+    fn say(&mut self, sentence: Sentence, values: &[&str]) {
+        let said = self.sentence(sentence, values);
+        self.group.sentences.push(said);
+    }
+
+    fn explain_packet(&mut self, packet: Packet, people: &People) {
+        let Packet { flags, payload_length, .. } = packet;
+        let asks = flags.syn() && !flags.ack();
+        let of_syn = if asks { Direction::ClientToServer } else { Direction::ServerToClient };
+        let Some(direction) = packet.direction.or(flags.syn().then_some(of_syn)) else {
+            return self.explain_stray(packet);
+        };
+        let (client, server) = match direction {
+            Direction::ClientToServer => (packet.source, packet.destination),
+            Direction::ServerToClient => (packet.destination, packet.source),
+        };
+        let connection = self.group.connection.clone();
+        let client = connection
+            .as_ref()
+            .map_or_else(|| client.to_string(), |connection| self.client_name(connection, people));
+        if flags.syn() {
+            let server = server.to_string();
+            return if asks {
+                self.say(Sentence::HandshakeSyn, &[&client, &server]);
+            } else {
+                self.say(Sentence::HandshakeSynAck, &[&server, &client]);
+            };
+        }
+        let sender = match direction {
+            Direction::ClientToServer => client.clone(),
+            Direction::ServerToClient => self.sentence(Sentence::TheServer, &[]),
+        };
+        if self.group.opens && direction == Direction::ClientToServer {
+            let told = self.sentence(Sentence::HandshakeAck, &[&client]);
+            self.group.sentences.insert(0, told);
+        } else if payload_length > 0 && self.group.sentences.is_empty() {
+            self.explain_payload(packet, connection.as_ref(), direction, &sender);
+        }
+        for (is_set, sentence) in [(flags.fin(), Sentence::Fin), (flags.rst(), Sentence::Reset)] {
+            if is_set {
+                self.say(sentence, &[&sender]);
+            }
+        }
+        let Some(connection) = connection else { return };
+        let streams = self.streams.entry(connection.id).or_default();
+        if let Some(position) = packet.position {
+            let end = position + u64::from(payload_length);
+            let sent = &mut streams.sent[direction.index()];
+            *sent = end.max(*sent);
+            if flags.fin() {
+                self.wait(connection.id, direction, Some(end + 1), Sentence::TheFin, &[]);
+            }
+        }
+        if let Some(to) = packet.acknowledged {
+            self.explain_acknowledgment(to, connection.id, direction, &sender);
+        }
+        if self.group.sentences.is_empty() && self.group.last_sentences.is_empty() {
+            self.say(Sentence::AcknowledgesNothing, &[&sender]);
+        }
+    }
+
+    /// A packet behind the end of its connection, most often the acknowledgment of the last FIN.
+    fn explain_stray(&mut self, packet: Packet) {
+        let Packet { source, destination, flags, payload_length, .. } = packet;
+        let of_client = |it: &&Closed| (it.client, it.server) == (source, destination);
+        let of_server = |it: &&Closed| (it.client, it.server) == (destination, source);
+        let is_last = payload_length == 0 && flags.0 == Flags::ACK;
+        let sender = self.closed.iter().rev().find(of_client).map(|closed| closed.name.clone());
+        let sender = sender.or_else(|| {
+            self.closed.iter().any(|it| of_server(&it)).then(|| self.sentence(Sentence::TheServer, &[]))
+        });
+        match sender {
+            Some(sender) if is_last => self.say(Sentence::LastAcknowledgment, &[&sender]),
+            Some(sender) => self.say(Sentence::AfterTheEnd, &[&sender]),
+            None => self.say(Sentence::OfNoConnection, &[]),
+        }
+    }
+
+    /// A payload of which nothing was told: it ends nothing.
+    fn explain_payload(
+        &mut self,
+        packet: Packet,
+        connection: Option<&Connection>,
+        direction: Direction,
+        sender: &str,
+    ) {
+        let bytes = packet.payload_length.to_string();
+        let sent = connection
+            .and_then(|connection| self.streams.get(&connection.id))
+            .map_or(0, |streams| streams.sent[direction.index()]);
+        let end = packet.position.map(|position| position + u64::from(packet.payload_length));
+        if end.is_some_and(|end| end <= sent) {
+            self.say(Sentence::SentAgain, &[sender, &bytes]);
+        } else {
+            self.say(Sentence::PartOfMessage, &[sender, &bytes]);
+        }
+    }
+
+    fn explain_acknowledgment(
+        &mut self,
+        to: u64,
+        connection: ConnectionId,
+        direction: Direction,
+        receiver: &str,
+    ) {
+        let other = direction.reverse().index();
+        let streams = self.streams.entry(connection).or_default();
+        let before = streams.acknowledged[other];
+        streams.acknowledged[other] = to.max(before);
+        let waiting = &mut streams.waiting[other];
+        let mut arrived = Vec::new();
+        while waiting.front().is_some_and(|first| first.end <= to) {
+            arrived.extend(waiting.pop_front().map(|first| first.what));
+        }
+        if !arrived.is_empty() {
+            let told = self.sentence(Sentence::Acknowledges, &[receiver, &arrived.join(", ")]);
+            self.group.last_sentences.push(told);
+        } else if to > before && self.group.sentences.is_empty() {
+            self.say(Sentence::AcknowledgesBytes, &[receiver, &to.to_string()]);
+        }
+        if direction == Direction::ClientToServer {
+            for outcome in self.deliveries.handle_acknowledgment(connection, to) {
+                let told = self.delivery(&outcome);
+                self.group.last_sentences.push(told);
+            }
+        }
+    }
+
+    fn delivery(&self, outcome: &Outcome) -> String {
+        let (arrived, of) = (outcome.arrived.to_string(), outcome.expected.to_string());
+        let sentence = match (outcome.arrived == outcome.expected, outcome.unknown > 0) {
+            (true, _) => Sentence::Delivered,
+            (false, true) => Sentence::DeliveryUnknown,
+            (false, false) => Sentence::NotDelivered,
+        };
+        self.sentence(sentence, &[&arrived, &of, &outcome.what])
+    }
+
+    fn explain(
+        &mut self,
+        kind: &Kind<'_>,
+        connection: &Connection,
+        stream_end: Option<u64>,
+        people: &People,
+    ) {
+        match kind {
+            Kind::ConnectionOpened(opened) => {
+                self.connections += 1;
+                self.group.opens = opened.from_start;
+            }
+            Kind::Handshake(handshake) => self.explain_handshake(handshake, connection, stream_end, people),
+            Kind::Frame(frame) => self.explain_frame(frame, connection, stream_end, people),
+            Kind::Message(message) => self.explain_message(message, connection, stream_end, people),
+            Kind::Gap(gap) => {
+                let sender = self.sender_name(connection, gap.direction, people);
+                let bytes = gap.length.to_string();
+                self.say(Sentence::Gap, &[&sender, &bytes, cause_words(gap.cause)]);
+                if gap.direction == Direction::ServerToClient {
+                    self.deliveries.handle_gap(connection.id);
+                }
+            }
+            Kind::Anomaly(anomaly) => self.say(Sentence::Anomaly, &[&anomaly.code.to_string()]),
+            Kind::ConnectionClosed(closed) => {
+                let (client, server) = (self.client_name(connection, people), connection.server.to_string());
+                let sentence = if closed.how == How::StillOpen { Sentence::Open } else { Sentence::Closed };
+                let told = self.sentence(sentence, &[&client, &server]);
+                self.group.last_sentences.push(told);
+                self.streams.remove(&connection.id);
+                if self.closed.len() >= CLOSED_MAX {
+                    self.closed.pop_front();
+                }
+                self.closed.push_back(Closed {
+                    client: connection.client,
+                    server: connection.server,
+                    name: client,
+                });
+                for outcome in self.deliveries.handle_close(connection.id) {
+                    let told = self.delivery(&outcome);
+                    self.group.last_sentences.push(told);
+                }
+            }
+            Kind::Packet(_) | Kind::Summary(_) => {}
+        }
+    }
+
+    fn explain_handshake(
+        &mut self,
+        handshake: &Handshake<'_>,
+        connection: &Connection,
+        stream_end: Option<u64>,
+        people: &People,
+    ) {
+        let client = self.client_name(connection, people);
+        let path = quoted(handshake.path.unwrap_or("?"));
+        let reason = quoted(handshake.reason.unwrap_or_default());
+        let is_upgrade = handshake.headers.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("upgrade") && value.to_ascii_lowercase().starts_with(b"websocket")
+        });
+        let streams = self.streams.entry(connection.id).or_default();
+        match handshake.status {
+            None if is_upgrade => {
+                streams.upgrade_asked = true;
+                self.say(Sentence::UpgradeRequest, &[&client, &path]);
+                self.wait(connection.id, handshake.direction, stream_end, Sentence::TheUpgradeRequest, &[]);
+            }
+            None => {
+                self.say(Sentence::PlainRequest, &[&client, &quoted(handshake.method.unwrap_or("?")), &path]);
+            }
+            Some(_) if handshake.accepted == Some(true) => {
+                self.say(Sentence::UpgradeAnswer, &[]);
+                self.wait(connection.id, handshake.direction, stream_end, Sentence::TheUpgradeAnswer, &[]);
+            }
+            Some(status) if streams.upgrade_asked => {
+                self.say(Sentence::UpgradeRefused, &[&status.to_string(), &reason]);
+            }
+            Some(status) => self.say(Sentence::PlainAnswer, &[&status.to_string(), &reason]),
+        }
+    }
+
+    fn explain_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        connection: &Connection,
+        stream_end: Option<u64>,
+        people: &People,
+    ) {
+        let sender = self.sender_name(connection, frame.direction, people);
+        let what = match frame.header.opcode {
+            Opcode::Close => {
+                let code = frame.close.and_then(|close| close.code);
+                let code = code.map_or_else(String::new, |code| format!(" ({code})"));
+                self.say(Sentence::Close, &[&sender, &code]);
+                Sentence::ACloseFrame
+            }
+            Opcode::Ping => {
+                self.say(Sentence::Ping, &[&sender]);
+                Sentence::AControlFrame
+            }
+            Opcode::Pong => {
+                self.say(Sentence::Pong, &[&sender]);
+                Sentence::AControlFrame
+            }
+            _ => return,
+        };
+        self.wait(connection.id, frame.direction, stream_end, what, &[]);
+    }
+
+    fn explain_message(
+        &mut self,
+        message: &Message<'_>,
+        connection: &Connection,
+        stream_end: Option<u64>,
+        people: &People,
+    ) {
+        if let Some(event) = message.chat {
+            self.explain_event(event, message.direction, connection, stream_end, people);
+            return;
+        }
+        let sender = self.sender_name(connection, message.direction, people);
+        let opcode = message.opcode.to_string();
+        if message.payload.undecoded.is_some() {
+            self.say(Sentence::MessageUndecoded, &[&sender, &opcode]);
+        } else {
+            let length = message.length.map_or_else(|| "?".to_owned(), |length| length.to_string());
+            self.say(Sentence::Message, &[&sender, &opcode, &length]);
+        }
+        self.wait(connection.id, message.direction, stream_end, Sentence::AMessage, &[]);
+    }
+
+    fn explain_event(
+        &mut self,
+        event: &Event,
+        direction: Direction,
+        connection: &Connection,
+        stream_end: Option<u64>,
+        people: &People,
+    ) {
+        let here = self.client_name(connection, people);
+        let content = quoted(event.content.as_deref().unwrap_or_default());
+        let user = event.user.as_ref();
+        let whom = || user.map_or_else(|| "?".to_owned(), |user| name_of(user, people));
+        let id = connection.id;
+        let is_own = user.is_some_and(|user| {
+            user.uid.is_some() && people.of(id).is_some_and(|person| person.uid == user.uid)
+        });
+        match (event.kind, direction) {
+            (EventKind::Login, Direction::ClientToServer) => {
+                self.say(Sentence::LogsIn, &[&here]);
+                self.wait(id, direction, stream_end, Sentence::TheLogin, &[&here]);
+            }
+            (EventKind::Login, Direction::ServerToClient) => {
+                let name = whom();
+                if is_own {
+                    self.say(Sentence::LoginConfirmed, &[&name]);
+                } else {
+                    self.say(Sentence::LoginAnnounced, &[&name, &here]);
+                }
+                // Whether the newcomer or somebody else is told first is the server's affair.
+                if !self.deliveries.expects(EventKind::Login, user) {
+                    let mut all = people.members_with(id);
+                    all.extend(people.asking_as(user.and_then(|user| user.name.as_deref()), id));
+                    all.sort_unstable();
+                    all.dedup();
+                    let what = self.sentence(Sentence::TheLogin, &[&name]);
+                    self.deliveries.expect(EventKind::Login, user, None, all, what);
+                }
+                self.deliveries.handle_sent(EventKind::Login, user, None, id, stream_end);
+                self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
+            }
+            (EventKind::Say, Direction::ClientToServer) => {
+                let sender = people.of(id).map(|person| User { uid: person.uid.clone(), name: None });
+                let what = self.sentence(Sentence::TheSaying, &[&content]);
+                match &event.recipient {
+                    Some(Recipient::Uid(uid)) => {
+                        let to = people.by_uid(uid);
+                        let name = to
+                            .and_then(|(_, person)| person.name.as_deref())
+                            .map_or_else(|| uid.to_string(), quoted);
+                        self.say(Sentence::SaysToOne, &[&here, &name, &content]);
+                        let recipients = to.map(|(id, _)| id).into_iter().collect();
+                        self.deliveries.expect(
+                            EventKind::Say,
+                            sender.as_ref(),
+                            event.content.as_deref(),
+                            recipients,
+                            what,
+                        );
+                    }
+                    _ => {
+                        self.say(Sentence::SaysToAll, &[&here, &content]);
+                        self.deliveries.expect(
+                            EventKind::Say,
+                            sender.as_ref(),
+                            event.content.as_deref(),
+                            people.members_with(id),
+                            what,
+                        );
+                    }
+                }
+                self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
+            }
+            (EventKind::Say, Direction::ServerToClient) => {
+                let name = whom();
+                if is_own {
+                    self.say(Sentence::SayReturned, &[&name]);
+                } else {
+                    self.say(Sentence::SayPassedOn, &[&name, &here]);
+                }
+                self.deliveries.handle_sent(EventKind::Say, user, event.content.as_deref(), id, stream_end);
+                self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
+            }
+            (EventKind::UserList, _) => {
+                let users = event.users.as_deref().unwrap_or_default();
+                let names: Vec<_> = users.iter().take(8).map(|user| name_of(user, people)).collect();
+                let more = if users.len() > names.len() { ", …" } else { "" };
+                self.say(Sentence::UserList, &[&here, &(names.join(", ") + more)]);
+                self.wait(id, direction, stream_end, Sentence::TheUserList, &[]);
+            }
+            (EventKind::Logout, _) => {
+                let name = whom();
+                self.say(Sentence::LogoutAnnounced, &[&name, &here]);
+                self.wait(id, direction, stream_end, Sentence::TheLogout, &[&name]);
+            }
+            (EventKind::Ping, _) => self.say(Sentence::ChatPing, &[&here]),
+            (EventKind::Pong, _) => self.say(Sentence::ChatPong, &[&here]),
+            (EventKind::Error, _) => {
+                let code = quoted(event.code.as_deref().unwrap_or("?"));
+                self.say(Sentence::ChatError, &[&here, &code]);
+            }
+        }
+    }
+
+    /// Notes something whose arrival is to be told.
+    fn wait(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        stream_end: Option<u64>,
+        what: Sentence,
+        values: &[&str],
+    ) {
+        let Some(end) = stream_end else { return };
+        let what = self.sentence(what, values);
+        let waiting = &mut self.streams.entry(connection).or_default().waiting[direction.index()];
+        if waiting.len() < WAITING_MAX {
+            waiting.push_back(Waiting { end, what });
+        }
+    }
+
+    fn sender_name(&self, connection: &Connection, direction: Direction, people: &People) -> String {
+        match direction {
+            Direction::ServerToClient => self.sentence(Sentence::TheServer, &[]),
+            Direction::ClientToServer => self.client_name(connection, people),
+        }
+    }
+
+    /// A user's name, once it is known; before, the browser's address.
+    fn client_name(&self, connection: &Connection, people: &People) -> String {
+        let name = people.of(connection.id).and_then(|person| person.name.as_deref());
+        name.map_or_else(|| connection.client.to_string(), quoted)
+    }
+}
+
+fn name_of(user: &User, people: &People) -> String {
+    let known = || {
+        let uid = user.uid.as_ref()?;
+        Some(
+            people
+                .by_uid(uid)
+                .and_then(|(_, person)| person.name.as_deref())
+                .map_or_else(|| uid.to_string(), quoted),
+        )
+    };
+    user.name.as_deref().map(quoted).or_else(known).unwrap_or_else(|| "?".to_owned())
+}
+
+/// The beginning of what a peer said, for a sentence.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARACTERS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,273 @@
+//! Every sentence of the explained transcript, in each language, in one table.
+//!
+//! Owns the words. Must not know when they are said. Bounded: constants, and what is put into their places.
+
+use clap::ValueEnum;
+
+/// A language of the transcript.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// 中文.
+    Zh,
+}
+
+/// What is to be said. The comment names what goes into the places `{0}`, `{1}` and `{2}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sentence {
+    /// Client, server.
+    HandshakeSyn,
+    /// Server, client.
+    HandshakeSynAck,
+    /// Client.
+    HandshakeAck,
+    /// Client, path.
+    UpgradeRequest,
+    /// Nothing.
+    UpgradeAnswer,
+    /// Status, reason.
+    UpgradeRefused,
+    /// Client, method, path.
+    PlainRequest,
+    /// Status, reason.
+    PlainAnswer,
+    /// Name.
+    LogsIn,
+    /// Name, names.
+    UserList,
+    /// Name.
+    LoginConfirmed,
+    /// Name, recipient.
+    LoginAnnounced,
+    /// Name, content.
+    SaysToAll,
+    /// Name, recipient, content.
+    SaysToOne,
+    /// Name, recipient.
+    SayPassedOn,
+    /// Name.
+    SayReturned,
+    /// Name, recipient.
+    LogoutAnnounced,
+    /// Recipient.
+    ChatPing,
+    /// Name.
+    ChatPong,
+    /// Recipient, code.
+    ChatError,
+    /// Sender, opcode, length.
+    Message,
+    /// Sender, opcode.
+    MessageUndecoded,
+    /// Sender.
+    Ping,
+    /// Sender.
+    Pong,
+    /// Sender, code.
+    Close,
+    /// Sender, bytes.
+    PartOfMessage,
+    /// Sender, bytes.
+    SentAgain,
+    /// Sender.
+    Fin,
+    /// Sender.
+    Reset,
+    /// Receiver, what.
+    Acknowledges,
+    /// Receiver, bytes.
+    AcknowledgesBytes,
+    /// Receiver.
+    AcknowledgesNothing,
+    /// Sender.
+    LastAcknowledgment,
+    /// Sender.
+    AfterTheEnd,
+    /// Nothing.
+    OfNoConnection,
+    /// How many, of how many, what.
+    Delivered,
+    /// How many, of how many, what.
+    DeliveryUnknown,
+    /// How many, of how many, what.
+    NotDelivered,
+    /// Sender, bytes, why.
+    Gap,
+    /// What.
+    Anomaly,
+    /// Client, server.
+    Open,
+    /// Client, server.
+    Closed,
+    /// Nothing.
+    Legend,
+    /// How many.
+    Connections,
+    /// The server's name in a sentence.
+    TheServer,
+    /// What was acknowledged: an upgrade request.
+    TheUpgradeRequest,
+    /// What was acknowledged: the answer to it.
+    TheUpgradeAnswer,
+    /// Name: what was acknowledged.
+    TheLogin,
+    /// What was acknowledged.
+    TheUserList,
+    /// Content: what was acknowledged, or delivered.
+    TheSaying,
+    /// Name: what was acknowledged.
+    TheLogout,
+    /// What was acknowledged.
+    AMessage,
+    /// What was acknowledged.
+    ACloseFrame,
+    /// What was acknowledged.
+    AControlFrame,
+    /// What was acknowledged.
+    TheFin,
+}
+
+impl Sentence {
+    /// Its words, with places.
+    pub const fn template(self, language: Language) -> &'static str {
+        let (english, chinese) = self.templates();
+        match language {
+            Language::En => english,
+            Language::Zh => chinese,
+        }
+    }
+
+    const fn templates(self) -> (&'static str, &'static str) {
+        match self {
+            Self::HandshakeSyn => (
+                "TCP handshake 1/3: {0} asks {1} for a connection",
+                "TCP 三次握手 1/3：{0} 向 {1} 请求建立连接",
+            ),
+            Self::HandshakeSynAck => (
+                "TCP handshake 2/3: {0} agrees, and asks {1} in turn",
+                "TCP 三次握手 2/3：{0} 同意，并向 {1} 确认",
+            ),
+            Self::HandshakeAck => (
+                "TCP handshake 3/3: {0} confirms; the connection is open",
+                "TCP 三次握手 3/3：{0} 确认，连接建立",
+            ),
+            Self::UpgradeRequest => (
+                "WebSocket upgrade request: {0} asks to speak WebSocket on {1}",
+                "WebSocket 升级请求：{0} 请求在 {1} 上使用 WebSocket",
+            ),
+            Self::UpgradeAnswer => (
+                "WebSocket upgrade answer: the server agrees; from here on both speak WebSocket",
+                "WebSocket 升级应答：服务器同意，此后双方使用 WebSocket 通信",
+            ),
+            Self::UpgradeRefused => ("WebSocket upgrade refused: {0} {1}", "WebSocket 升级被拒绝：{0} {1}"),
+            Self::PlainRequest => ("HTTP request of {0}: {1} {2}", "{0} 的 HTTP 请求：{1} {2}"),
+            Self::PlainAnswer => ("HTTP answer: {0} {1}", "HTTP 应答：{0} {1}"),
+            Self::LogsIn => ("{0} logs in", "{0} 登录"),
+            Self::UserList => {
+                ("the server returns the user list to {0}: {1}", "服务器向 {0} 返回用户列表：{1}")
+            }
+            Self::LoginConfirmed => ("the server confirms {0}'s login", "服务器返回 {0} 的登录结果"),
+            Self::LoginAnnounced => ("{0}'s login is announced to {1}", "向 {1} 广播 {0} 的登录"),
+            Self::SaysToAll => ("{0} says to all: “{1}”", "{0} 对所有人说：“{1}”"),
+            Self::SaysToOne => ("{0} says to {1} alone: “{2}”", "{0} 对 {1} 单独说：“{2}”"),
+            Self::SayPassedOn => ("what {0} said is passed on to {1}", "将 {0} 的发言转发给 {1}"),
+            Self::SayReturned => ("what {0} said comes back to {0}", "将 {0} 的发言返回给 {0} 自己"),
+            Self::LogoutAnnounced => ("that {0} left is announced to {1}", "向 {1} 广播 {0} 的退出"),
+            Self::ChatPing => ("the server asks {0} for a sign of life", "服务器向 {0} 发送心跳"),
+            Self::ChatPong => ("{0} gives a sign of life", "{0} 应答心跳"),
+            Self::ChatError => ("the server refuses what {0} sent: {1}", "服务器拒绝 {0} 的请求：{1}"),
+            Self::Message => ("{0} sends a {1} message of {2} bytes", "{0} 发送 {1} 消息，{2} 字节"),
+            Self::MessageUndecoded => (
+                "{0} sends a compressed {1} message, which is not decoded",
+                "{0} 发送压缩的 {1} 消息，未解码",
+            ),
+            Self::Ping => ("{0} sends a WebSocket ping", "{0} 发送 WebSocket ping 帧"),
+            Self::Pong => ("{0} answers a WebSocket ping", "{0} 应答 WebSocket pong 帧"),
+            Self::Close => ("{0} closes the WebSocket{1}", "{0} 关闭 WebSocket{1}"),
+            Self::PartOfMessage => {
+                ("{0} sends {1} bytes, which end nothing yet", "{0} 发送 {1} 字节，消息尚未结束")
+            }
+            Self::SentAgain => ("{0} sends {1} bytes again, for lack of an answer", "{0} 重传 {1} 字节"),
+            Self::Fin => ("{0} ends its side of the connection (FIN)", "{0} 关闭本方向的连接（FIN）"),
+            Self::Reset => ("{0} breaks the connection off (RST)", "{0} 重置连接（RST）"),
+            Self::Acknowledges => ("ACK: {0} has received {1}", "ACK：{0} 已收到{1}"),
+            Self::AcknowledgesBytes => {
+                ("ACK: {0} has received {1} bytes in all", "ACK：{0} 共已收到 {1} 字节")
+            }
+            Self::AcknowledgesNothing => (
+                "ACK: nothing new from {0} (its window, or a sign of life)",
+                "ACK：{0} 没有新的确认（窗口更新或保活）",
+            ),
+            Self::LastAcknowledgment => (
+                "last ACK: {0} has received the end; the connection is over for both",
+                "最后的 ACK：{0} 已收到 FIN，双方的连接都已结束",
+            ),
+            Self::AfterTheEnd => {
+                ("{0} sends something after the end of the connection", "{0} 在连接结束后仍有发送")
+            }
+            Self::OfNoConnection => (
+                "of a connection that is over, or whose beginning was not seen",
+                "属于已结束的连接，或未看到其开始的连接",
+            ),
+            Self::Delivered => ("delivered to {0} of {1} browsers: {2}", "已送达 {0}/{1} 个浏览器：{2}"),
+            Self::DeliveryUnknown => (
+                "delivered to {0} of {1} browsers, unknown for the others: {2}",
+                "已送达 {0}/{1} 个浏览器，其余未知：{2}",
+            ),
+            Self::NotDelivered => {
+                ("delivered to {0} of {1} browsers only: {2}", "仅送达 {0}/{1} 个浏览器：{2}")
+            }
+            Self::Gap => ("{1} bytes from {0} were not seen: {2}", "来自 {0} 的 {1} 字节未被捕获：{2}"),
+            Self::Anomaly => ("anomaly: {0}", "异常：{0}"),
+            Self::Open => {
+                ("the connection of {0} to {1} is still open at the end", "{0} 到 {1} 的连接在结束时仍然打开")
+            }
+            Self::Closed => ("the connection of {0} to {1} is over", "{0} 到 {1} 的连接结束"),
+            Self::Legend => (
+                "Flags: S = SYN, opens a connection; . = ACK, confirms what was received; P = PSH, hand over at \
+                 once; F = FIN, ends a direction; R = RST, breaks off",
+                "标志：S = SYN 建立连接；. = ACK 确认收到；P = PSH 立即交付；F = FIN 关闭本方向；R = RST 重置连接",
+            ),
+            Self::Connections => ("{0} connections", "共 {0} 个连接"),
+            Self::TheServer => ("the server", "服务器"),
+            Self::TheUpgradeRequest => ("the upgrade request", "升级请求"),
+            Self::TheUpgradeAnswer => ("the upgrade answer", "升级应答"),
+            Self::TheLogin => ("{0}'s login", "{0} 的登录"),
+            Self::TheUserList => ("the user list", "用户列表"),
+            Self::TheSaying => ("“{0}”", "“{0}”"),
+            Self::TheLogout => ("that {0} left", "{0} 的退出"),
+            Self::AMessage => ("a message", "一条消息"),
+            Self::ACloseFrame => ("the close", "关闭帧"),
+            Self::TheFin => ("the end (FIN)", "连接关闭（FIN）"),
+            Self::AControlFrame => ("a control frame", "控制帧"),
+        }
+    }
+}
+
+/// Puts values into the places of a sentence.
+pub fn fill(template: &str, values: &[&str]) -> String {
+    let mut text =
+        String::with_capacity(template.len() + values.iter().map(|value| value.len()).sum::<usize>());
+    let mut rest = template;
+    while let Some((before, place)) = rest.split_once('{') {
+        text.push_str(before);
+        let (number, after) = place.split_once('}').unwrap_or((place, ""));
+        text.push_str(number.parse::<usize>().ok().and_then(|at| values.get(at)).unwrap_or(&""));
+        rest = after;
+    }
+    text.push_str(rest);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_into_their_places_and_are_not_looked_into() {
+        assert_eq!(fill("{1} to {0}, {1}", &["a", "{0}"]), "{0} to a, {0}");
+        assert_eq!(fill("none", &[]), "none");
+    }
+}
