@@ -327,16 +327,41 @@ fn nothing_that_a_peer_sends_reaches_the_terminal_as_a_control() {
     conversation.send(From::Client, request.as_bytes());
     conversation.send(From::Server, crate::support::ANSWER.as_bytes());
     conversation.text(From::Client, hostile);
+    // In what a chat says, where its JSON has them as escapes or as they are.
+    let json_escapes = r"\u001b[2J\u001b]52;c;AAAA\u0007\u202e\u009b31m\n\u2028";
+    for said in [hostile, json_escapes, "<img src=x onerror=alert(1)>"] {
+        let said = said.replace("\r\n", "");
+        conversation.text(From::Client, &format!(r#"{{"type":"login","name":"{said}"}}"#));
+        let user = format!(r#"[{{"uid":7,"name":"{said}"}}]"#);
+        conversation.text(From::Server, &format!(r#"{{"type":"user_list","user_list":{user}}}"#));
+        conversation.text(From::Server, &format!(r#"{{"type":"login","uid":7,"name":"{said}"}}"#));
+        conversation.text(From::Client, &format!(r#"{{"type":"say","to_uid":"all","content":"{said}"}}"#));
+        let say = format!(r#"{{"type":"say","from_uid":7,"to_uid":"all","content":"{said}"}}"#);
+        conversation.text(From::Server, &say);
+        let error = format!(r#"{{"type":"error","code":"{said}","message":"{said}"}}"#);
+        conversation.text(From::Server, &error);
+    }
     conversation.frame(From::Server, 2, hostile.as_bytes());
     conversation.frame(From::Server, 1, b"\xff\x1b[2J");
     conversation.frame(From::Server, 9, hostile.as_bytes());
     conversation.frame(From::Client, 8, &[&[0x03, 0xe8][..], hostile.as_bytes()].concat());
     let file = Pcap::default().file(&conversation.packets);
-    for options in [&["-v", "--frames"][..], &["--json", "--frames"]] {
+    for options in [
+        &["-v", "--frames"][..],
+        &["--json", "--frames", "--wire", "--packets"],
+        &["--format", "explain"],
+        &["--format", "explain", "--lang", "zh", "-X", "--wire"],
+        &["--packets", "-X"],
+        &["--packets", "-A"],
+        &["--wire", "-X", "-A"],
+        &["-A"],
+    ] {
         let ran = run_on(&file, options);
         let shown = [ran.stdout.as_str(), &ran.stderr].concat();
-        let controls: Vec<_> =
-            shown.chars().filter(|&character| character.is_control() && character != '\n').collect();
+        // tcpdump's layout has tabs.
+        let tab = options.iter().any(|option| ["-X", "-A"].contains(option)).then_some('\t');
+        let is_layout = |character: &char| *character == '\n' || Some(*character) == tab;
+        let controls: Vec<_> = shown.chars().filter(|it| it.is_control() && !is_layout(it)).collect();
         assert!(controls.is_empty(), "{controls:?} in {shown}");
         for character in ['\u{202e}', '\u{2066}', '\u{2028}', '\u{e0041}'] {
             assert!(!shown.contains(character), "{character:?} in {shown}");
