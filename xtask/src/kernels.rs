@@ -146,7 +146,7 @@ pub struct Options {
     pub programs: Vec<PathBuf>,
 
     /// Seconds that one guest may take
-    #[arg(long, requires = ENABLED_BY, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, requires = ENABLED_BY, value_name = "SECONDS", default_value_t = 900)]
     pub limit: u64,
 
     /// Guests to run at once (one a processor by default)
