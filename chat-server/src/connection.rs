@@ -11,7 +11,6 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use sockudo_ws::{Message, OpCode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -25,9 +24,6 @@ use crate::message::{Refusal, Reply, Request};
 use crate::server::Server;
 use crate::websocket::{Close, Progress, Socket, encode_text};
 
-/// Bytes of one connection that the kernel may hold besides those that are under way.
-const UNSENT_IN_KERNEL: u32 = 128 * 1024;
-
 const GOING_AWAY: Close = Close { code: 1001, reason: "the server stops" };
 const SILENT: Close = Close { code: 1008, reason: "no answer to the heartbeat" };
 const TOO_SLOW: Close = Close { code: 1013, reason: "reading too slowly" };
@@ -36,8 +32,6 @@ const TOO_SLOW: Close = Close { code: 1013, reason: "reading too slowly" };
 pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: SocketAddr, admission: Admission) {
     // A chat's messages are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    // Otherwise the kernel takes megabytes at once and then nothing for long, and a slow reader looks like a dead one.
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL);
     let outcome = tokio::select! {
         outcome = timeout(server.config.handshake_timeout, http::receive(stream, admission)) => outcome,
         () = server.stopping() => return,
@@ -209,8 +203,8 @@ impl Connection {
                 progress = self.socket.progress(read) => match progress {
                     Ok(Progress::Read) => self.decode(),
                     Ok(Progress::Written) => {
-                        if !read {
-                            self.hear();
+                        if let Session::Chat(Chat { heartbeat: Some(heartbeat), .. }) = &mut self.session {
+                            heartbeat.wrote(read);
                         }
                     }
                     Ok(Progress::End) => {
@@ -264,15 +258,10 @@ impl Connection {
             }
     }
 
-    /// The client gave a sign of life: a message, or, while nothing is read and none could be heard, that it reads.
-    fn hear(&mut self) {
+    fn handle(&mut self, message: Message) -> Result<Pressure, Ending> {
         if let Session::Chat(Chat { heartbeat: Some(heartbeat), .. }) = &mut self.session {
             heartbeat.heard();
         }
-    }
-
-    fn handle(&mut self, message: Message) -> Result<Pressure, Ending> {
-        self.hear();
         let (opcode, payload) = match message {
             Message::Text(payload) => (OpCode::Text, payload),
             Message::Binary(payload) => (OpCode::Binary, payload),

@@ -40,6 +40,14 @@ impl Heartbeat {
         self.unanswered_since = None;
     }
 
+    /// The client took bytes. That it still reads counts only while nothing is read from it: it may have answered, and
+    /// nobody has heard it.
+    pub(crate) fn wrote(&mut self, is_reading: bool) {
+        if !is_reading {
+            self.heard();
+        }
+    }
+
     /// When [`due`](Self::due) has to be called next.
     pub(crate) fn deadline(&self) -> Instant {
         self.unanswered_since.map_or(self.next_ping, |since| self.next_ping.min(since + self.timeout))
@@ -88,6 +96,17 @@ mod tests {
         assert_eq!(heartbeat.due(start + 6 * SECOND), Due::Ping);
         assert_eq!(heartbeat.deadline(), start + 7 * SECOND);
         assert_eq!(heartbeat.due(start + 7 * SECOND), Due::Silence);
+    }
+
+    #[test]
+    fn a_client_that_takes_bytes_is_alive_while_nobody_listens_to_it_and_only_then() {
+        let start = Instant::now();
+        for (is_reading, due) in [(false, Due::Ping), (true, Due::Silence)] {
+            let mut heartbeat = Heartbeat::new(2 * SECOND, 3 * SECOND, start).unwrap();
+            assert_eq!(heartbeat.due(start + 2 * SECOND), Due::Ping);
+            heartbeat.wrote(is_reading);
+            assert_eq!(heartbeat.due(start + 5 * SECOND), due);
+        }
     }
 
     #[test]

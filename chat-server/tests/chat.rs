@@ -356,41 +356,6 @@ async fn a_silent_client_is_dropped_before_and_after_its_login_and_the_others_he
     assert_eq!(server.stop().await.silent_clients_dropped, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_still_reads_is_not_silent_while_the_server_does_not_read_its_answers() {
-    const MESSAGES: usize = 600;
-    let server = Server::start(|config| {
-        config.ping_interval = Duration::from_millis(100);
-        config.ping_timeout = Duration::from_secs(2);
-        config.max_queued_bytes = 64 << 20;
-    })
-    .await;
-    let mut slow = Client::connect_with_buffer(server.address, "/", 64 * 1024).await;
-    slow.login("Slow").await;
-    let mut speaker = server.member("Speaker").await;
-    let uid = slow.uid;
-    tokio::spawn(async move {
-        let filler = "x".repeat(60_000);
-        for _ in 0..MESSAGES {
-            speaker.say(json!(uid), &filler).await;
-        }
-        speaker.socket.close(None).await.unwrap();
-        speaker.close_code().await
-    });
-    let mut said = 0;
-    loop {
-        let message = slow.json().await;
-        match message["type"].as_str().unwrap() {
-            "say" => said += 1,
-            "logout" => break,
-            _ => {}
-        }
-        slow.send_text(r#"{"type":"pong"}"#).await;
-        tokio::time::sleep(Duration::from_millis(6)).await;
-    }
-    assert_eq!(said, MESSAGES);
-}
-
 #[tokio::test]
 async fn bytes_without_whole_messages_are_no_sign_of_life() {
     let server = Server::start(|config| {

@@ -74,12 +74,8 @@ impl Client {
 
     /// A client whose kernel takes little before it makes the server wait.
     pub async fn connect_with_small_buffer(address: SocketAddr, path: &str) -> Self {
-        Self::connect_with_buffer(address, path, 4096).await
-    }
-
-    pub async fn connect_with_buffer(address: SocketAddr, path: &str, bytes: u32) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
         Self::over(socket.connect(address).await.unwrap(), address, path).await
     }
 
