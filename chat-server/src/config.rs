@@ -32,6 +32,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Longest name, in bytes of UTF-8; a longer one is answered with the error `name_too_long`. Default 64.
     pub max_name_bytes: usize,
+    /// Longest room_id, in bytes of UTF-8; a longer one is answered with the error `room_id_too_long`. Default 64.
+    pub max_room_id_bytes: usize,
     /// Most connections at a time, handshakes included. Further clients get HTTP status 503. Default 10,000.
     pub max_connections: usize,
     /// Most messages that wait for one client. When one more comes, the client is a slow reader: its queue is
@@ -73,6 +75,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(3),
             max_message_bytes: 64 * 1024,
             max_name_bytes: 64,
+            max_room_id_bytes: 64,
             max_connections: 10_000,
             max_queued_messages: 4096,
             max_queued_bytes: 4 * 1024 * 1024,
@@ -107,6 +110,7 @@ impl Config {
             "the longest echo message must be between 64 bytes and 256 MiB"
         );
         ensure!(self.max_name_bytes >= 1, "a name needs at least one byte");
+        ensure!(self.max_room_id_bytes >= 1, "a room_id needs at least one byte");
         ensure!(self.max_connections >= 1, "at least one connection must be allowed");
         ensure!(self.max_queued_messages >= 2, "at least two messages must be allowed to wait for a client");
         ensure!(self.max_queued_bytes >= 1024, "at least 1024 bytes must be allowed to wait for a client");

@@ -438,7 +438,7 @@ impl Chat {
                 "already_logged_in",
                 "this connection is logged in; open another one for another name",
             )),
-            (Request::Login { name }, None) => {
+            (Request::Login { name, room }, None) => {
                 if name.is_empty() {
                     return Err(Refusal::new("name_empty", "\"name\" must not be empty"));
                 }
@@ -448,15 +448,38 @@ impl Chat {
                         format!("\"name\" must not be longer than {} bytes", config.max_name_bytes),
                     ));
                 }
-                let (membership, pressure) = server.hub.login(self.uid, &name, &self.mailbox);
+                match &room {
+                    Some(room) if room.is_empty() => {
+                        return Err(Refusal::new("room_id_empty", "\"room_id\" must not be empty"));
+                    }
+                    Some(room) if room.len() > config.max_room_id_bytes => {
+                        return Err(Refusal::new(
+                            "room_id_too_long",
+                            format!("\"room_id\" must not be longer than {} bytes", config.max_room_id_bytes),
+                        ));
+                    }
+                    _ => {}
+                }
+                let (membership, pressure) =
+                    server.hub.login(self.uid, &name, room.as_deref(), &self.mailbox);
                 self.membership = Some(membership);
-                server.log.detail(format_args!("{client} ({}): logs in as {}", self.uid, Escaped(&name)));
+                let uid = self.uid;
+                match &room {
+                    None => {
+                        server.log.detail(format_args!("{client} ({uid}): logs in as {}", Escaped(&name)));
+                    }
+                    Some(room) => server.log.detail(format_args!(
+                        "{client} ({uid}): logs in to room {} as {}",
+                        Escaped(room),
+                        Escaped(&name)
+                    )),
+                }
                 Ok(pressure)
             }
             (Request::Say { .. }, None) => {
                 Err(Refusal::new("not_logged_in", "log in before you say something"))
             }
-            (Request::Say { to, content }, Some(membership)) => membership.say(to, &content),
+            (Request::Say { to, content, copy }, Some(membership)) => membership.say(to, &content, copy),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Owns who is logged in and the one order in which all of them hear everything.
+//! Owns who is logged in to which room and the one order in which all members of a room hear everything.
 //!
 //! Must not know sockets, tasks or waiting: every call finishes at once. One lock is held while a message is put into
-//! all mailboxes, so all members see broadcasts in the same order, and a newcomer's user list fits between them. Bounded
-//! by the number of connections (each at most one member) and by the bounds of the mailboxes.
+//! all mailboxes of a room, so all its members see broadcasts in the same order, and a newcomer's user list fits between
+//! them. Bounded by the number of connections (each at most one member, and no room without one) and by the bounds of
+//! the mailboxes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,19 +20,28 @@ use crate::time::local_time;
 
 /// The members of the chat.
 pub(crate) struct Hub {
-    members: Mutex<Members>,
+    rooms: Mutex<Rooms>,
     uids: Uids,
     closing: AtomicBool,
     statistics: Arc<Statistics>,
     budget: Arc<Budget>,
 }
 
+/// A room's name; none is the room of those who name none.
+type RoomId = Option<Arc<str>>;
+
+#[derive(Default)]
+struct Rooms {
+    by_id: HashMap<RoomId, Members>,
+    logins: u64,
+}
+
+/// The members of one room.
 #[derive(Default)]
 struct Members {
     by_uid: HashMap<u32, Member>,
     /// Login number → uid, which is the order of the user list.
     order: BTreeMap<u64, u32>,
-    logins: u64,
 }
 
 struct Member {
@@ -51,7 +61,7 @@ pub(crate) enum Pressure {
 impl Hub {
     pub(crate) fn new(statistics: Arc<Statistics>, budget: Arc<Budget>) -> Self {
         Self {
-            members: Mutex::default(),
+            rooms: Mutex::default(),
             uids: Uids::new(),
             closing: AtomicBool::new(false),
             statistics,
@@ -64,19 +74,22 @@ impl Hub {
         self.uids.next()
     }
 
-    /// Makes a connection a member: it gets the user list, then all get its login.
+    /// Makes a connection a member of a room: it gets the room's user list, then all members get its login.
     ///
     /// The member leaves when the returned membership is dropped.
     pub(crate) fn login(
         self: &Arc<Self>,
         uid: u32,
         name: &str,
+        room: Option<&str>,
         mailbox: &Arc<Mailbox>,
     ) -> (Membership, Pressure) {
         let name: Arc<str> = name.into();
-        let mut members = self.lock();
-        let login = members.logins;
-        members.logins += 1;
+        let room: RoomId = room.map(Into::into);
+        let mut rooms = self.lock();
+        let login = rooms.logins;
+        rooms.logins += 1;
+        let members = rooms.by_id.entry(room.clone()).or_default();
         members.order.insert(login, uid);
         members.by_uid.insert(uid, Member { login, name: Arc::clone(&name), mailbox: Arc::clone(mailbox) });
         let user_list = members
@@ -87,10 +100,10 @@ impl Hub {
         let list = self.budget.frame(&Reply::UserList { user_list }.to_json());
         let mut pressure = self.count(mailbox.put_user_list(list));
         let frame = self.budget.frame(&Reply::Login { uid, name: &name, time: &local_time() }.to_json());
-        pressure = pressure.max(self.broadcast(&members, &frame));
-        drop(members);
+        pressure = pressure.max(self.broadcast(members, &frame));
+        drop(rooms);
         self.statistics.logins.increment();
-        (Membership { hub: Arc::clone(self), uid, name }, pressure)
+        (Membership { hub: Arc::clone(self), uid, name, room }, pressure)
     }
 
     /// Lets nobody be told who leaves from now on, since everybody does.
@@ -98,14 +111,17 @@ impl Hub {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    fn leave(&self, uid: u32, name: &str) {
-        let mut members = self.lock();
+    fn leave(&self, uid: u32, name: &str, room: &RoomId) {
+        let mut rooms = self.lock();
+        let Some(members) = rooms.by_id.get_mut(room) else { return };
         if let Some(member) = members.by_uid.remove(&uid) {
             members.order.remove(&member.login);
         }
-        if !self.closing.load(Ordering::Relaxed) {
+        if members.by_uid.is_empty() {
+            rooms.by_id.remove(room);
+        } else if !self.closing.load(Ordering::Relaxed) {
             let frame = self.budget.frame(&Reply::Logout { uid, name, time: &local_time() }.to_json());
-            self.broadcast(&members, &frame);
+            self.broadcast(members, &frame);
         }
     }
 
@@ -133,8 +149,8 @@ impl Hub {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,6 +171,7 @@ pub(crate) struct Membership {
     hub: Arc<Hub>,
     uid: u32,
     name: Arc<str>,
+    room: RoomId,
 }
 
 impl Membership {
@@ -162,26 +179,36 @@ impl Membership {
         &self.name
     }
 
-    /// Says something to all, the speaker included, or to one member only.
-    pub(crate) fn say(&self, to: Recipient, content: &str) -> Result<Pressure, Refusal> {
-        let members = self.hub.lock();
+    /// Says something to all in the room, the speaker included, or to one member only; then, with `copy`, the speaker
+    /// gets it too.
+    pub(crate) fn say(&self, to: Recipient, content: &str, copy: bool) -> Result<Pressure, Refusal> {
+        let unknown_uid = || Refusal::new("unknown_uid", "nobody with the uid in \"to_uid\" is logged in");
+        let rooms = self.hub.lock();
+        let members = rooms.by_id.get(&self.room).ok_or_else(unknown_uid)?;
         let say = |time: &str| {
             let reply = Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time };
             self.hub.budget.frame(&reply.to_json())
         };
-        match to {
-            Recipient::All => Ok(self.hub.broadcast(&members, &say(&local_time()))),
-            Recipient::User(uid) => match members.by_uid.get(&uid) {
-                Some(member) => Ok(self.hub.count(member.mailbox.put(say(&local_time())))),
-                None => Err(Refusal::new("unknown_uid", "nobody with the uid in \"to_uid\" is logged in")),
-            },
+        let uid = match to {
+            Recipient::All => return Ok(self.hub.broadcast(members, &say(&local_time()))),
+            Recipient::User(uid) => uid,
+        };
+        let recipient = members.by_uid.get(&uid).ok_or_else(unknown_uid)?;
+        let frame = say(&local_time());
+        let mut pressure = self.hub.count(recipient.mailbox.put(frame.clone()));
+        if copy
+            && uid != self.uid
+            && let Some(speaker) = members.by_uid.get(&self.uid)
+        {
+            pressure = pressure.max(self.hub.count(speaker.mailbox.put(frame)));
         }
+        Ok(pressure)
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.hub.leave(self.uid, &self.name);
+        self.hub.leave(self.uid, &self.name, &self.room);
     }
 }
 
@@ -245,8 +272,8 @@ mod tests {
     fn a_newcomer_gets_the_list_in_order_of_login_and_then_its_own_login() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (_ann, _) = hub.login(900_000_000, "Ann", &first);
-        let (_bob, _) = hub.login(100_000_000, "Bob", &second);
+        let (_ann, _) = hub.login(900_000_000, "Ann", None, &first);
+        let (_bob, _) = hub.login(100_000_000, "Bob", None, &second);
         let seen = read(&second);
         assert_eq!(
             seen[0],
@@ -259,10 +286,10 @@ mod tests {
     #[test]
     fn a_user_list_longer_than_a_queue_leaves_the_newcomer_its_whole_queue() {
         let hub = hub();
-        let others: Vec<_> = (1..=20).map(|uid| hub.login(uid, &"x".repeat(100), &mailbox())).collect();
+        let others: Vec<_> = (1..=20).map(|uid| hub.login(uid, &"x".repeat(100), None, &mailbox())).collect();
         let newcomer = Arc::new(Mailbox::new(1000, 1024, budget()));
-        let (_newcomer, pressure) = hub.login(21, "Newcomer", &newcomer);
-        let (_other, _) = hub.login(22, "Other", &mailbox());
+        let (_newcomer, pressure) = hub.login(21, "Newcomer", None, &newcomer);
+        let (_other, _) = hub.login(22, "Other", None, &mailbox());
         assert_eq!(pressure, Pressure::None);
         let seen = read(&newcomer);
         assert!(seen[0].len() > 1024 && seen[0].contains("Newcomer"), "{seen:?}");
@@ -274,35 +301,79 @@ mod tests {
     fn leaving_is_told_to_those_who_stay_unless_all_leave() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", &first);
-        let (bob, _) = hub.login(2, "Bob", &second);
+        let (ann, _) = hub.login(1, "Ann", None, &first);
+        let (bob, _) = hub.login(2, "Bob", None, &second);
         read(&first);
         drop(bob);
         assert!(read(&first)[0].starts_with(r#"{"type":"logout","uid":2,"name":"Bob""#));
-        let (bob, _) = hub.login(3, "Bob", &second);
+        let (bob, _) = hub.login(3, "Bob", None, &second);
         read(&first);
         hub.close();
         drop(bob);
         assert_eq!(read(&first), Vec::<String>::new());
         drop(ann);
-        assert!(hub.lock().by_uid.is_empty() && hub.lock().order.is_empty());
+        assert!(hub.lock().by_id.is_empty());
     }
 
     #[test]
     fn a_private_message_reaches_one_member_and_an_unknown_uid_nobody() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", &first);
-        let (_bob, _) = hub.login(2, "Bob", &second);
+        let (ann, _) = hub.login(1, "Ann", None, &first);
+        let (_bob, _) = hub.login(2, "Bob", None, &second);
         read(&first);
         read(&second);
-        ann.say(Recipient::User(2), "psst").unwrap();
+        ann.say(Recipient::User(2), "psst", false).unwrap();
         assert!(
             read(&second)[0]
                 .starts_with(r#"{"type":"say","from_uid":1,"to_uid":2,"content":"psst","time":""#)
         );
-        assert_eq!(ann.say(Recipient::User(7), "?").unwrap_err().code, "unknown_uid");
+        assert_eq!(ann.say(Recipient::User(7), "?", false).unwrap_err().code, "unknown_uid");
         assert!(read(&first).is_empty() && read(&second).is_empty());
+    }
+
+    #[test]
+    fn a_private_message_comes_back_to_who_asks_for_a_copy_and_only_once() {
+        let hub = hub();
+        let (first, second) = (mailbox(), mailbox());
+        let (ann, _) = hub.login(1, "Ann", None, &first);
+        let (_bob, _) = hub.login(2, "Bob", None, &second);
+        read(&first);
+        read(&second);
+        ann.say(Recipient::User(2), "psst", true).unwrap();
+        let seen = read(&first);
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen, read(&second));
+        ann.say(Recipient::User(1), "to myself", true).unwrap();
+        ann.say(Recipient::All, "to all", true).unwrap();
+        assert_eq!((read(&first).len(), read(&second).len()), (2, 1));
+    }
+
+    #[test]
+    fn rooms_do_not_hear_each_other() {
+        let hub = hub();
+        let (first, second, third) = (mailbox(), mailbox(), mailbox());
+        let (ann, _) = hub.login(1, "Ann", None, &first);
+        let (bob, _) = hub.login(2, "Bob", Some("7"), &second);
+        let (_cem, _) = hub.login(3, "Cem", Some("7"), &third);
+        assert_eq!(read(&first).len(), 2);
+        assert!(read(&third)[0].ends_with(r#""user_list":[{"uid":2,"name":"Bob"},{"uid":3,"name":"Cem"}]}"#));
+        read(&second);
+        ann.say(Recipient::All, "hi", false).unwrap();
+        assert_eq!(ann.say(Recipient::User(2), "hi", false).unwrap_err().code, "unknown_uid");
+        assert_eq!((read(&first).len(), read(&second).len(), read(&third).len()), (1, 0, 0));
+        bob.say(Recipient::All, "hi", false).unwrap();
+        drop(bob);
+        assert_eq!((read(&first).len(), read(&third).len()), (0, 2));
+    }
+
+    #[test]
+    fn a_room_is_gone_with_its_last_member() {
+        let hub = hub();
+        for number in 0..1000 {
+            drop(hub.login(number, "Ann", Some(&number.to_string()), &mailbox()));
+        }
+        assert!(hub.lock().by_id.is_empty());
     }
 
     #[test]

@@ -62,6 +62,10 @@ struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_name_bytes)]
     max_name_bytes: usize,
 
+    /// Longest room_id, in bytes of UTF-8
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_room_id_bytes)]
+    max_room_id_bytes: usize,
+
     /// Most connections at a time; more are answered with HTTP status 503
     #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_connections)]
     max_connections: usize,
@@ -100,6 +104,7 @@ impl Arguments {
         config.close_timeout = self.close_timeout;
         config.max_message_bytes = self.max_message_bytes;
         config.max_name_bytes = self.max_name_bytes;
+        config.max_room_id_bytes = self.max_room_id_bytes;
         config.max_connections = self.max_connections;
         config.max_queued_messages = self.max_queued_messages;
         config.max_queued_bytes = self.max_queued_bytes;

@@ -16,8 +16,17 @@ pub(crate) enum Recipient {
 /// A message of a client, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    Login { name: String },
-    Say { to: Recipient, content: String },
+    /// A login to a room, without a name of a room to the one where everybody is who names none.
+    Login {
+        name: String,
+        room: Option<String>,
+    },
+    /// With `copy`, what is said to one user also goes to who says it.
+    Say {
+        to: Recipient,
+        content: String,
+        copy: bool,
+    },
     Pong,
 }
 
@@ -40,8 +49,10 @@ struct Envelope {
     #[serde(rename = "type")]
     kind: Option<Value>,
     name: Option<Value>,
+    room_id: Option<Value>,
     to_uid: Option<Value>,
     content: Option<Value>,
+    copy: Option<Value>,
 }
 
 impl Request {
@@ -57,10 +68,14 @@ impl Request {
             .map_err(|error| Refusal::new("bad_json", format!("a message must be a JSON object: {error}")))?;
         let kind = text(envelope.kind, "type")?;
         match kind.as_str() {
-            "login" => Ok(Self::Login { name: text(envelope.name, "name")? }),
-            "say" => {
-                Ok(Self::Say { to: recipient(envelope.to_uid)?, content: text(envelope.content, "content")? })
+            "login" => {
+                Ok(Self::Login { name: text(envelope.name, "name")?, room: room_id(envelope.room_id)? })
             }
+            "say" => Ok(Self::Say {
+                to: recipient(envelope.to_uid)?,
+                content: text(envelope.content, "content")?,
+                copy: flag(envelope.copy.as_ref(), "copy")?,
+            }),
             "pong" => Ok(Self::Pong),
             _ => Err(Refusal::new("unknown_type", "\"type\" must be \"login\", \"say\" or \"pong\"")),
         }
@@ -72,6 +87,24 @@ fn text(value: Option<Value>, field: &str) -> Result<String, Refusal> {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(Refusal::new("bad_field", format!("\"{field}\" must be a string"))),
         None => Err(Refusal::new("missing_field", format!("\"{field}\" is missing"))),
+    }
+}
+
+fn flag(value: Option<&Value>, field: &str) -> Result<bool, Refusal> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(Refusal::new("bad_field", format!("\"{field}\" must be true or false"))),
+    }
+}
+
+/// A number is the same room as its digits, since pages have it from their address.
+fn room_id(value: Option<Value>) -> Result<Option<String>, Refusal> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(Some(number.to_string())),
+        Some(_) => Err(Refusal::new("bad_field", "\"room_id\" must be a string or an integer")),
     }
 }
 
@@ -146,11 +179,11 @@ mod tests {
     fn the_manuals_messages_are_understood() {
         assert_eq!(
             Request::parse(br#"{"type":"login","name":"mynick"}"#),
-            Ok(Request::Login { name: "mynick".into() })
+            Ok(Request::Login { name: "mynick".into(), room: None })
         );
         assert_eq!(
             Request::parse(br#"{"type":"say","to_uid":"all","content":"hi, all !"}"#),
-            Ok(Request::Say { to: Recipient::All, content: "hi, all !".into() })
+            Ok(Request::Say { to: Recipient::All, content: "hi, all !".into(), copy: false })
         );
         assert_eq!(Request::parse(b" \n{\"type\":\"pong\",\"more\":[1]}"), Ok(Request::Pong));
     }
@@ -161,7 +194,7 @@ mod tests {
             let json = format!(r#"{{"type":"say","to_uid":{to_uid},"content":"x"}}"#);
             assert_eq!(
                 Request::parse(json.as_bytes()),
-                Ok(Request::Say { to: Recipient::User(783_654_164), content: "x".into() })
+                Ok(Request::Say { to: Recipient::User(783_654_164), content: "x".into(), copy: false })
             );
         }
         for to_uid in ["-1", "1.5", "\"\"", "\"ALL\"", "\"+1\"", "[1]", "true", "\"99999999999999999999999\""]
@@ -172,6 +205,40 @@ mod tests {
                 "{to_uid}"
             );
         }
+    }
+
+    #[test]
+    fn a_room_is_a_string_or_an_integer_and_the_two_are_one() {
+        let room = |room_id: &str| {
+            let json = format!(r#"{{"type":"login","name":"x","room_id":{room_id}}}"#);
+            Request::parse(json.as_bytes())
+        };
+        for (room_id, expected) in [
+            ("1", Some("1")),
+            ("\"1\"", Some("1")),
+            ("-7", Some("-7")),
+            ("\"猪\"", Some("猪")),
+            ("null", None),
+        ] {
+            let expected = expected.map(str::to_owned);
+            assert_eq!(room(room_id), Ok(Request::Login { name: "x".into(), room: expected }), "{room_id}");
+        }
+        for room_id in ["1.5", "1e3", "true", "[1]", "{}"] {
+            assert_eq!(room(room_id).unwrap_err().code, "bad_field", "{room_id}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_asked_for_with_true() {
+        let copy = |copy: &str| {
+            let json = format!(r#"{{"type":"say","to_uid":2,"content":"x","copy":{copy}}}"#);
+            Request::parse(json.as_bytes())
+        };
+        for (text, copies) in [("true", true), ("false", false), ("null", false)] {
+            let say = Request::Say { to: Recipient::User(2), content: "x".into(), copy: copies };
+            assert_eq!(copy(text), Ok(say));
+        }
+        assert_eq!(copy("1").unwrap_err().code, "bad_field");
     }
 
     #[test]
