@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+
+use crate::origin::is_well_formed;
 
 /// What the server allows and how long it waits. [`Config::default`] suits a chat of a few thousand people.
 ///
@@ -46,6 +48,9 @@ pub struct Config {
     /// take what it gets is a slow reader as soon as there is something more for it, and so is whoever logs in. Default
     /// 256 MiB.
     pub max_total_queued_bytes: usize,
+    /// Origins of web pages that may connect although they come from another host than this server, as browsers write
+    /// them (`https://chat.example.org`); `*` stands for all. Others get HTTP status 403. Default none.
+    pub allowed_origins: Vec<String>,
     /// Whether the path `/echo` exists, which sends every text and binary message back as it is. For conformance and
     /// load tests; it has no heartbeat. Default off.
     pub echo: bool,
@@ -80,6 +85,7 @@ impl Default for Config {
             max_queued_messages: 4096,
             max_queued_bytes: 4 * 1024 * 1024,
             max_total_queued_bytes: 256 * 1024 * 1024,
+            allowed_origins: Vec::new(),
             echo: false,
             max_echo_message_bytes: 64 * 1024 * 1024,
             verbosity: Verbosity::Normal,
@@ -118,6 +124,11 @@ impl Config {
             self.max_total_queued_bytes >= 1024,
             "at least 1024 bytes must be allowed to wait for all clients together"
         );
+        if let Some(wrong) = self.allowed_origins.iter().find(|origin| !is_well_formed(origin)) {
+            bail!(
+                "{wrong:?} is no origin; write scheme and host, for example https://chat.example.org, or null, or *"
+            );
+        }
         Ok(())
     }
 

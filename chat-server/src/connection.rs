@@ -33,7 +33,10 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Socket
     // A chat's messages are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let outcome = tokio::select! {
-        outcome = timeout(server.config.handshake_timeout, http::receive(stream, admission)) => outcome,
+        outcome = timeout(
+            server.config.handshake_timeout,
+            http::receive(stream, admission, &server.config.allowed_origins),
+        ) => outcome,
         () = server.stopping() => return,
     };
     match outcome {
@@ -51,6 +54,13 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Socket
         Ok(Outcome::Answered(status)) => {
             server.statistics.requests_answered.increment();
             server.log.detail(format_args!("{client}: request answered with {status}"));
+        }
+        Ok(Outcome::Foreign { origin }) => {
+            server.statistics.origins_refused.increment();
+            server.log.warning(format_args!(
+                "{client}: refused, since a page of {} asks; --allow-origin would let it in",
+                Escaped(&origin)
+            ));
         }
         Ok(Outcome::Nothing) => {
             server.statistics.abrupt_ends.increment();

@@ -4,6 +4,7 @@
 //! the caller bounds the time. What is not an upgrade gets an answer that says what to do instead.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,8 +22,10 @@ use hyper_util::rt::TokioIo;
 use sockudo_ws::handshake::generate_accept_key;
 use tokio::net::TcpStream;
 
+use crate::origin;
+
 /// Longest request head, in bytes.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(crate) enum Outcome {
     Upgraded(Endpoint, TcpStream, Bytes),
     /// It was answered with this status.
     Answered(StatusCode),
+    /// It came from a page that may not use this server.
+    Foreign { origin: String },
     /// Nothing that could be answered came.
     Nothing,
 }
@@ -53,23 +58,28 @@ pub(crate) enum Outcome {
 #[derive(Default)]
 struct Exchange {
     status: Option<StatusCode>,
+    foreign_origin: Option<String>,
     upgrade: Option<(Endpoint, OnUpgrade)>,
 }
 
-/// Reads one request and answers it.
-pub(crate) async fn receive(stream: TcpStream, admission: Admission) -> Outcome {
+/// Reads one request and answers it; pages of `allowed_origins` are let in as well as the server's own.
+pub(crate) async fn receive(stream: TcpStream, admission: Admission, allowed_origins: &[String]) -> Outcome {
+    let arrived_at = stream.local_addr().ok().map(|address| address.ip());
     let exchange = Arc::new(Mutex::new(Exchange::default()));
     let service = service_fn(|mut request: Request<Incoming>| {
         let exchange = Arc::clone(&exchange);
         async move {
-            let decision = decide(&request, admission);
+            let decision = decide(&request, admission, arrived_at, allowed_origins);
             let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
             let response = match decision {
                 Ok((endpoint, key)) => {
                     exchange.upgrade = Some((endpoint, hyper::upgrade::on(&mut request)));
                     switch_protocols(&key)
                 }
-                Err(refusal) => refusal.into_response(),
+                Err(refusal) => {
+                    exchange.foreign_origin.clone_from(&refusal.foreign_origin);
+                    refusal.into_response()
+                }
             };
             exchange.status = Some(response.status());
             Ok::<_, Infallible>(response)
@@ -83,6 +93,9 @@ pub(crate) async fn receive(stream: TcpStream, admission: Admission) -> Outcome 
         .with_upgrades()
         .await;
     let exchange = std::mem::take(&mut *exchange.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(origin) = exchange.foreign_origin {
+        return Outcome::Foreign { origin };
+    }
     let Some((endpoint, upgrade)) = exchange.upgrade else {
         return exchange.status.map_or(Outcome::Nothing, Outcome::Answered);
     };
@@ -96,11 +109,12 @@ struct Refusal {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     text: &'static str,
+    foreign_origin: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, text: &'static str) -> Self {
-        Self { status, headers: Vec::new(), text }
+        Self { status, headers: Vec::new(), text, foreign_origin: None }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -125,6 +139,8 @@ impl Refusal {
 fn decide<B: hyper::body::Body>(
     request: &Request<B>,
     admission: Admission,
+    arrived_at: Option<IpAddr>,
+    allowed_origins: &[String],
 ) -> Result<(Endpoint, HeaderValue), Refusal> {
     let Admission::Open { echo } = admission else {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "The chat is full. Try again later.\n"));
@@ -152,6 +168,11 @@ fn decide<B: hyper::body::Body>(
         )
         .with(UPGRADE, "websocket")
         .with(CONNECTION, "Upgrade, close"));
+    }
+    if let Err(origin) = origin::admit(headers, arrived_at, allowed_origins) {
+        let text =
+            "Pages of that origin may not use this chat. Its server lets them in with --allow-origin.\n";
+        return Err(Refusal { foreign_origin: Some(origin), ..Refusal::new(StatusCode::FORBIDDEN, text) });
     }
     let bad_request = |text| Err(Refusal::new(StatusCode::BAD_REQUEST, text));
     if request.version() != Version::HTTP_11 {
@@ -227,7 +248,7 @@ mod tests {
             .body(Empty::new())
             .unwrap();
         change(&mut request);
-        match decide(&request, admission) {
+        match decide(&request, admission, None, &[]) {
             Ok((_, key)) => switch_protocols(&key).status(),
             Err(refusal) => refusal.into_response().status(),
         }
@@ -257,6 +278,7 @@ mod tests {
         assert_eq!(status(OPEN, |request| *request.method_mut() = Method::POST), 405);
         assert_eq!(status(OPEN, |request| *request.version_mut() = Version::HTTP_10), 400);
         assert_eq!(status(OPEN, with("upgrade", "h2c")), 426);
+        assert_eq!(status(OPEN, with("origin", "https://example.com")), 403);
         assert_eq!(status(OPEN, with("connection", "close")), 400);
         assert_eq!(status(OPEN, with("sec-websocket-version", "8")), 426);
         for key in

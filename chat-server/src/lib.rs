@@ -1,9 +1,9 @@
 //! A small WebSocket chat, the one that `observer` is shown with; [`run`] serves it until it is told to stop.
 //!
-//! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners,
-//! start and stop), `connection` (one client), `http` (its request), `websocket` (its bytes), `message` (the JSON),
-//! `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget` (what waits for all of
-//! them). All that peers can make grow is bounded in [`Config`].
+//! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners, start
+//! and stop), `connection` (one client), `http` (its request), `origin` (which pages may connect), `websocket` (its
+//! bytes), `message` (the JSON), `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget`
+//! (what waits for all of them). All that peers can make grow is bounded in [`Config`].
 //!
 //! # Protocol
 //!
@@ -44,6 +44,9 @@
 //! An error leaves the connection open, except where a message is more than four times too long: that one is refused
 //! unread, with close 1009 after the error.
 //!
+//! A request whose `Origin` header names a page of another site is answered with status 403, as `origin` has it; programs,
+//! which name none, are let in.
+//!
 //! Close codes of the server: 1001 it stops; 1002, 1007, 1009 the client broke RFC 6455, UTF-8 or a size limit; 1008 no
 //! answer to the heartbeat; 1013 the client reads too slowly and lost messages.
 
@@ -58,6 +61,7 @@ mod hub;
 mod log;
 mod mailbox;
 mod message;
+mod origin;
 mod server;
 mod statistics;
 mod time;

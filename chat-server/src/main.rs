@@ -82,6 +82,14 @@ struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_total_queued_bytes)]
     max_total_queued_bytes: usize,
 
+    /// Let pages of this origin connect, repeatable; * for all
+    ///
+    /// A browser lets every web page connect to every WebSocket, and names the page's origin. Pages that came from the
+    /// host which they connect to are let in, and so is who names no origin, as programs do. Others get HTTP status
+    /// 403, unless they are listed here as browsers write them, for example https://chat.example.org, or null.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+
     /// Offer the path /echo, which sends messages back as they are (for conformance and load tests)
     #[arg(long)]
     echo: bool,
@@ -109,6 +117,7 @@ impl Arguments {
         config.max_queued_messages = self.max_queued_messages;
         config.max_queued_bytes = self.max_queued_bytes;
         config.max_total_queued_bytes = self.max_total_queued_bytes;
+        config.allowed_origins.clone_from(&self.allow_origin);
         config.echo = self.echo;
         config.verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,

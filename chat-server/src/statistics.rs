@@ -32,6 +32,8 @@ counters! {
     accept_failures,
     /// Requests answered with something else than an upgrade.
     requests_answered,
+    /// Requests of pages that may not use this server, answered with 403.
+    origins_refused,
     /// Connections that did not finish their HTTP request in time.
     handshakes_timed_out,
     /// Upgrades to the chat.

@@ -91,3 +91,25 @@ async fn a_full_server_answers_503_and_has_room_again_when_somebody_leaves() {
     server.member("Cem").await;
     assert!(server.stop().await.connections_refused >= 1);
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused_and_the_servers_own_is_not() {
+    let server =
+        Server::start(|config| config.allowed_origins = vec!["https://chat.example.org".into()]).await;
+    let upgrade = async |host: &str, origin: &str| {
+        let handshake = HANDSHAKE.replace("Host: x", &format!("Host: {host}"));
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\n{handshake}Origin: {origin}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        support::read_head(&mut stream).await
+    };
+    for origin in ["https://example.com", "null", "http://evil.example"] {
+        let answer = upgrade("evil.example", origin).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+    for origin in ["http://127.0.0.1:55151", "http://localhost", "https://chat.example.org"] {
+        let answer = upgrade("127.0.0.1:7272", origin).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    }
+    assert_eq!(server.stop().await.origins_refused, 3);
+}
