@@ -24,7 +24,8 @@ pub struct Config {
     /// pong frame counts as an answer; while the server does not read, because it has much to write to the client, any
     /// progress of writing does too. Default 20 s.
     pub ping_timeout: Duration,
-    /// How long a client may take from connecting to the end of its HTTP request; then it is dropped. Default 10 s.
+    /// How long a client may take from connecting to the end of its HTTP request, and for the page to the end of the
+    /// answer; then it is dropped. Default 10 s.
     pub handshake_timeout: Duration,
     /// How long a close handshake may take before the connection is dropped; also bounds the shutdown. Default 3 s.
     pub close_timeout: Duration,
@@ -38,6 +39,9 @@ pub struct Config {
     pub max_room_id_bytes: usize,
     /// Most connections at a time, handshakes included. Further clients get HTTP status 503. Default 10,000.
     pub max_connections: usize,
+    /// Most connections to the page's port at a time; they last for one request each. Further ones get HTTP status 503.
+    /// Default 256.
+    pub max_page_connections: usize,
     /// Most messages that wait for one client. When one more comes, the client is a slow reader: its queue is
     /// dropped and the connection closed with 1013. Default 4,096.
     pub max_queued_messages: usize,
@@ -82,6 +86,7 @@ impl Default for Config {
             max_name_bytes: 64,
             max_room_id_bytes: 64,
             max_connections: 10_000,
+            max_page_connections: 256,
             max_queued_messages: 4096,
             max_queued_bytes: 4 * 1024 * 1024,
             max_total_queued_bytes: 256 * 1024 * 1024,
@@ -118,6 +123,7 @@ impl Config {
         ensure!(self.max_name_bytes >= 1, "a name needs at least one byte");
         ensure!(self.max_room_id_bytes >= 1, "a room_id needs at least one byte");
         ensure!(self.max_connections >= 1, "at least one connection must be allowed");
+        ensure!(self.max_page_connections >= 1, "at least one connection to the page must be allowed");
         ensure!(self.max_queued_messages >= 2, "at least two messages must be allowed to wait for a client");
         ensure!(self.max_queued_bytes >= 1024, "at least 1024 bytes must be allowed to wait for a client");
         ensure!(

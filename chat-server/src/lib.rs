@@ -3,7 +3,8 @@
 //! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners, start
 //! and stop), `connection` (one client), `http` (its request), `origin` (which pages may connect), `websocket` (its
 //! bytes), `message` (the JSON), `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget`
-//! (what waits for all of them). All that peers can make grow is bounded in [`Config`].
+//! (what waits for all of them). Apart from them, `web` has the page, on a port of its own. All that peers can make grow
+//! is bounded in [`Config`].
 //!
 //! # Protocol
 //!
@@ -65,6 +66,7 @@ mod origin;
 mod server;
 mod statistics;
 mod time;
+mod web;
 mod websocket;
 
 pub use config::{Config, Verbosity};

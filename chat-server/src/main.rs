@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_ADDRESSES: [&str; 2] = ["127.0.0.1:7272", "[::1]:7272"];
+const DEFAULT_WEB_ADDRESSES: [&str; 2] = ["127.0.0.1:55151", "[::1]:55151"];
 
 /// A small WebSocket chat, for trying out observer.
 #[derive(Debug, Parser)]
@@ -37,6 +38,18 @@ struct Arguments {
     /// 0.0.0.0:7272 or [::]:7272 to open it to the network. Port 0 takes a free port; the log names it.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
     listen: Vec<SocketAddr>,
+
+    /// Where the chat's web page is, repeatable [default: 127.0.0.1:55151 and [::1]:55151]
+    ///
+    /// Open http://127.0.0.1:55151/ in a browser, or http://127.0.0.1:55151/?room_id=7 for room 7. The page connects to
+    /// the port of --listen at the host that it came from; so to open the chat to the network, give both options an
+    /// address there. If a default address is taken, the chat starts without it and says so.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
+    web_listen: Vec<SocketAddr>,
+
+    /// Have no web page
+    #[arg(long, conflicts_with = "web_listen")]
+    no_web: bool,
 
     /// How often each client is asked for a sign of life; 0 never
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
@@ -69,6 +82,10 @@ struct Arguments {
     /// Most connections at a time; more are answered with HTTP status 503
     #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_connections)]
     max_connections: usize,
+
+    /// Most connections to the web page's port at a time; more are answered with HTTP status 503
+    #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_page_connections)]
+    max_page_connections: usize,
 
     /// Most messages that wait for one client; with more it is closed with status 1013
     #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_queued_messages)]
@@ -114,6 +131,7 @@ impl Arguments {
         config.max_name_bytes = self.max_name_bytes;
         config.max_room_id_bytes = self.max_room_id_bytes;
         config.max_connections = self.max_connections;
+        config.max_page_connections = self.max_page_connections;
         config.max_queued_messages = self.max_queued_messages;
         config.max_queued_bytes = self.max_queued_bytes;
         config.max_total_queued_bytes = self.max_total_queued_bytes;
@@ -139,8 +157,8 @@ fn main() -> ExitCode {
         if let Err(error) = config.validate() {
             return fail(&error, 2);
         }
-        raise_open_files_limit(config.max_connections);
-        let listeners = match listen(&arguments.listen).await {
+        raise_open_files_limit(config.max_connections, config.max_page_connections);
+        let listeners = match listen(&arguments).await {
             Ok(listeners) => listeners,
             Err(error) => return fail(&error, 3),
         };
@@ -156,21 +174,53 @@ fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+async fn listen(arguments: &Arguments) -> Result<Listeners> {
+    let websocket = if arguments.listen.is_empty() {
+        listen_by_default(&DEFAULT_ADDRESSES, |error| {
+            Err(error.context("--listen was not given, so the default applies"))
+        })
+        .await?
+    } else {
+        listen_on(&arguments.listen).await.context("--listen")?
+    };
+    let page = if arguments.no_web {
+        Vec::new()
+    } else if arguments.web_listen.is_empty() {
+        // Another chat on other ports, or a connection that happens to have this port, is no reason to have no chat.
+        listen_by_default(&DEFAULT_WEB_ADDRESSES, |error| {
+            eprintln!(
+                "chat-server: without the web page there: {error:#}; or choose with --web-listen, or say --no-web"
+            );
+            Ok(())
+        })
+        .await?
+    } else {
+        listen_on(&arguments.web_listen).await.context("--web-listen")?
+    };
+    Ok(Listeners::new(websocket).with_page(page))
+}
+
+async fn listen_on(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    if !addresses.is_empty() {
-        for address in addresses {
-            listeners.push(bind(*address).await.context("--listen")?);
-        }
-        return Ok(listeners);
+    for address in addresses {
+        listeners.push(bind(*address).await?);
     }
-    for address in DEFAULT_ADDRESSES {
+    Ok(listeners)
+}
+
+/// Listens on those addresses that there are; `failed` decides about the others.
+async fn listen_by_default(
+    addresses: &[&str],
+    failed: impl Fn(anyhow::Error) -> Result<()>,
+) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
         let address: SocketAddr = address.parse().context("a default address is malformed")?;
         match bind(address).await {
             Ok(listener) => listeners.push(listener),
             // A machine without IPv6 has a chat all the same.
             Err(error) if address.is_ipv6() && lacks_address(&error) => {}
-            Err(error) => return Err(error.context("--listen was not given, so the default applies")),
+            Err(error) => failed(error)?,
         }
     }
     Ok(listeners)
@@ -182,7 +232,7 @@ fn lacks_address(error: &anyhow::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-async fn serve(listeners: Vec<TcpListener>, config: Config) -> Result<()> {
+async fn serve(listeners: Listeners, config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut next_signal = async move || {
@@ -198,16 +248,16 @@ async fn serve(listeners: Vec<TcpListener>, config: Config) -> Result<()> {
         next_signal().await;
     };
     tokio::select! {
-        result = run(Listeners::new(listeners), config, async { let _ = stopped.await; }) => result.map(drop),
+        result = run(listeners, config, async { let _ = stopped.await; }) => result.map(drop),
         () = signals => Ok(()),
     }
 }
 
 /// A soft limit of 1,024 open files is common and would stop the server far below its own limit.
-fn raise_open_files_limit(max_connections: usize) {
+fn raise_open_files_limit(max_connections: usize, max_page_connections: usize) {
     const OTHER_FILES: u64 = 128;
     let limit = getrlimit(Resource::Nofile);
-    let wanted = max_connections as u64 + OTHER_FILES;
+    let wanted = max_connections as u64 + max_page_connections as u64 + OTHER_FILES;
     let Some(current) = limit.current.filter(|current| *current < wanted) else { return };
     let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let reached = if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {

@@ -1,7 +1,7 @@
 //! Owns the listeners, the set of connections, and the way from start to stop.
 //!
-//! Must not know what is said on a connection. Bounded by `max_connections`, plus [`MOST_REFUSALS`] connections that are
-//! being told so; what comes beyond is closed unanswered.
+//! Must not know what is said on a connection. Bounded by `max_connections`, for the page by `max_page_connections`, plus
+//! in both cases [`MOST_REFUSALS`] connections that are being told so; what comes beyond is closed unanswered.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -23,7 +23,8 @@ use crate::connection;
 use crate::http::Admission;
 use crate::hub::Hub;
 use crate::log::Log;
-use crate::statistics::{Statistics, Summary};
+use crate::statistics::{Counter, Statistics, Summary};
+use crate::web;
 
 /// Connections at a time that are answered with 503.
 const MOST_REFUSALS: usize = 64;
@@ -36,13 +37,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Listeners {
     /// Where WebSocket clients connect.
     pub websocket: Vec<TcpListener>,
+    /// Where browsers get the page.
+    pub page: Vec<TcpListener>,
 }
 
 impl Listeners {
     /// Listeners for WebSocket clients; at least one.
     #[must_use]
     pub fn new(websocket: Vec<TcpListener>) -> Self {
-        Self { websocket }
+        Self { websocket, page: Vec::new() }
+    }
+
+    /// Also serves the page, which connects to the WebSocket port at the host that it came from.
+    #[must_use]
+    pub fn with_page(mut self, page: Vec<TcpListener>) -> Self {
+        self.page = page;
+        self
     }
 }
 
@@ -53,6 +63,8 @@ pub(crate) struct Server {
     pub(crate) budget: Arc<Budget>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) log: Log,
+    /// Where WebSocket clients connect.
+    pub(crate) websockets: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
 }
 
@@ -105,8 +117,11 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary> {
     config.validate()?;
-    let listeners = listeners.websocket;
-    ensure!(!listeners.is_empty(), "there is no address to listen on");
+    ensure!(!listeners.websocket.is_empty(), "there is no address to listen on");
+    let addresses = |listeners: &[TcpListener]| -> Result<Vec<SocketAddr>> {
+        let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+        addresses.context("cannot read a listener's address")
+    };
     let log = Log::start(config.verbosity).context("cannot start the thread that writes the log")?;
     let statistics = Arc::<Statistics>::default();
     let budget = Arc::new(Budget::new(config.max_total_queued_bytes));
@@ -115,20 +130,20 @@ pub async fn run(
         budget,
         statistics,
         log,
+        websockets: addresses(&listeners.websocket)?,
         stop: watch::Sender::new(false),
         config,
     });
-    for listener in &listeners {
-        let address = listener
-            .local_addr()
-            .map_err(|error| anyhow!(error).context("cannot read a listener's address"))?;
-        let echo = if server.config.echo { ", echo at /echo" } else { "" };
+    let echo = if server.config.echo { ", echo at /echo" } else { "" };
+    for address in &server.websockets {
         server.log.notice(format_args!("chat at ws://{address}/{echo}"));
+    }
+    for address in addresses(&listeners.page)? {
+        server.log.notice(format_args!("page at http://{address}/"));
     }
 
     let mut connections = JoinSet::new();
-    accept_until(&server, &listeners, &mut connections, shutdown).await;
-    drop(listeners);
+    accept_until(&server, listeners, &mut connections, shutdown).await;
 
     server.log.notice(format_args!("stopping, {} connections to close", connections.len()));
     server.hub.close();
@@ -162,15 +177,67 @@ pub async fn run(
     Ok(summary)
 }
 
+/// What a listener is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Chat,
+    Page,
+}
+
+/// How many connections of one purpose there may be.
+struct Places {
+    count: usize,
+    free: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+/// A place that a connection has, or one in which it is told that there is none.
+enum Place {
+    Taken(OwnedSemaphorePermit),
+    Refused(OwnedSemaphorePermit),
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self {
+            count,
+            free: Arc::new(Semaphore::new(count)),
+            refusals: Arc::new(Semaphore::new(MOST_REFUSALS)),
+        }
+    }
+
+    /// A place for one connection; none where there are too many even to be told so.
+    fn take(
+        &self,
+        server: &Server,
+        client: SocketAddr,
+        accepted: &Counter,
+        refused: &Counter,
+    ) -> Option<Place> {
+        accepted.increment();
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(Place::Taken(permit));
+        }
+        refused.increment();
+        let count = self.count;
+        server.log.warning(format_args!("{client}: refused, since there are {count} connections already"));
+        Arc::clone(&self.refusals).try_acquire_owned().ok().map(Place::Refused)
+    }
+}
+
 async fn accept_until(
     server: &Arc<Server>,
-    listeners: &[TcpListener],
+    listeners: Listeners,
     connections: &mut JoinSet<()>,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
-    let places = Arc::new(Semaphore::new(server.config.max_connections));
-    let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
+    let chat_places = Places::new(server.config.max_connections);
+    let page_places = Places::new(server.config.max_page_connections);
+    let chat = listeners.websocket.into_iter().map(|listener| (Purpose::Chat, listener));
+    let page = listeners.page.into_iter().map(|listener| (Purpose::Page, listener));
+    let listeners: Vec<_> = chat.chain(page).collect();
+    let statistics = &server.statistics;
     let mut first = 0;
     loop {
         let accepted = tokio::select! {
@@ -179,14 +246,14 @@ async fn accept_until(
                 note_panic(server, ended);
                 continue;
             }
-            accepted = accept(listeners, first) => accepted,
+            accepted = accept(&listeners, first) => accepted,
         };
         first = (first + 1) % listeners.len();
-        let (stream, client) = match accepted {
+        let (purpose, stream, client) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
-                server.statistics.accept_failures.increment();
+                statistics.accept_failures.increment();
                 server.log.warning(format_args!(
                     "cannot accept connections: {error}; clients wait (is the limit of open files, `ulimit -n`, too \
                      low?)"
@@ -195,33 +262,50 @@ async fn accept_until(
                 continue;
             }
         };
-        server.statistics.connections_accepted.increment();
-        let (permit, admission) = if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
-            (permit, Admission::Open { echo: server.config.echo })
-        } else {
-            server.statistics.connections_refused.increment();
-            server.log.warning(format_args!(
-                "{client}: refused, since there are {} connections already",
-                server.config.max_connections
-            ));
-            let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() else { continue };
-            (permit, Admission::Full)
+        let place = match purpose {
+            Purpose::Chat => chat_places.take(
+                server,
+                client,
+                &statistics.connections_accepted,
+                &statistics.connections_refused,
+            ),
+            Purpose::Page => page_places.take(
+                server,
+                client,
+                &statistics.page_connections_accepted,
+                &statistics.page_connections_refused,
+            ),
         };
+        let Some(place) = place else { continue };
         let server = Arc::clone(server);
         connections.spawn(async move {
-            connection::serve(server, stream, client, admission).await;
+            let (is_full, permit) = match place {
+                Place::Taken(permit) => (false, permit),
+                Place::Refused(permit) => (true, permit),
+            };
+            match purpose {
+                Purpose::Chat => {
+                    let echo = server.config.echo;
+                    let admission = if is_full { Admission::Full } else { Admission::Open { echo } };
+                    connection::serve(server, stream, client, admission).await;
+                }
+                Purpose::Page => web::serve(server, stream, client, is_full).await,
+            }
             drop(permit);
         });
     }
 }
 
 /// Takes a connection from whichever listener has one, beginning with `first` so that none starves.
-async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(
+    listeners: &[(Purpose, TcpListener)],
+    first: usize,
+) -> io::Result<(Purpose, TcpStream, SocketAddr)> {
     poll_fn(|context| {
         let (before, after) = listeners.split_at(first);
-        for listener in after.iter().chain(before) {
+        for (purpose, listener) in after.iter().chain(before) {
             if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted);
+                return Poll::Ready(accepted.map(|(stream, client)| (*purpose, stream, client)));
             }
         }
         Poll::Pending

@@ -58,6 +58,14 @@ counters! {
     violations,
     /// Connections that ended without a close handshake, or did not finish it in time.
     abrupt_ends,
+    /// TCP connections taken from the page's listeners.
+    page_connections_accepted,
+    /// Those of them that were answered with 503, or dropped, because of `max_page_connections`.
+    page_connections_refused,
+    /// Requests to the page's port that were answered, with whatever status.
+    page_requests_answered,
+    /// Connections to the page's port whose request was not answered in time.
+    page_requests_timed_out,
     /// Log lines that were not written because there were too many of them.
     log_lines_dropped,
 }

@@ -99,6 +99,42 @@ fn a_port_in_use_is_named_with_what_to_do_and_exit_status_3() {
 }
 
 #[test]
+fn the_web_page_is_named_and_can_be_had() {
+    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"]);
+    let chat = program.address();
+    let mut line = String::new();
+    program.stderr.read_line(&mut line).unwrap();
+    let page: SocketAddr = line.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(page).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!(r#"data-websocket-port="{}""#, chat.port())), "{answer}");
+}
+
+#[test]
+fn a_taken_default_address_of_the_page_is_told_and_the_chat_starts_without_it() {
+    // Whoever has the port already, it is taken now.
+    let _holder = TcpListener::bind("127.0.0.1:55151");
+    let mut program = Program::start(&["--listen", "127.0.0.1:0"]);
+    let mut line = String::new();
+    program.stderr.read_line(&mut line).unwrap();
+    for part in ["without the web page", "127.0.0.1:55151", "sport = :55151", "--web-listen", "--no-web"] {
+        assert!(line.contains(part), "{part:?} is missing in {line}");
+    }
+    drop(upgrade(program.address()));
+}
+
+#[test]
+fn a_taken_address_of_the_page_that_was_asked_for_is_exit_status_3() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let (status, stderr) = Program::start(&["--listen", "127.0.0.1:0", "--web-listen", &address]).end();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("--web-listen"), "{stderr}");
+}
+
+#[test]
 fn an_address_that_the_machine_does_not_have_is_named_too() {
     let (status, stderr) = Program::start(&["--listen", "192.0.2.1:7272"]).end();
     assert_eq!(status.code(), Some(3), "{stderr}");
@@ -112,6 +148,7 @@ fn wrong_usage_has_exit_status_2_and_says_what_is_right() {
         (["--ping-interval", "5"], "30s"),
         (["--ping-timeout", "0"], "ping interval of 0"),
         (["--max-connections", "0"], "at least one connection"),
+        (["--allow-origin", "chat.example.org"], "https://chat.example.org"),
     ] {
         let (status, stderr) = Program::start(&arguments).end();
         assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
@@ -122,7 +159,7 @@ fn wrong_usage_has_exit_status_2_and_says_what_is_right() {
 #[test]
 fn sigterm_and_sigint_close_with_1001_and_exit_status_0() {
     for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
-        let mut program = Program::start(&["--listen", "127.0.0.1:0", "--listen", "[::1]:0"]);
+        let mut program = Program::start(&["--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--no-web"]);
         let mut clients = [upgrade(program.address()), upgrade(program.address())];
         program.signal(signal);
         for client in &mut clients {
@@ -140,7 +177,7 @@ fn sigterm_and_sigint_close_with_1001_and_exit_status_0() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--close-timeout", "1m"]);
+    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--close-timeout", "1m", "--no-web"]);
     let _mute = upgrade(program.address());
     program.signal(rustix::process::Signal::INT);
     let mut line = String::new();
@@ -152,7 +189,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn names_in_the_log_cannot_forge_lines() {
-    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--verbose"]);
+    let mut program = Program::start(&["--listen", "127.0.0.1:0", "--verbose", "--no-web"]);
     let mut client = upgrade(program.address());
     let json = br#"{"type":"login","name":"x\n2026-01-01 00:00:00 notice: forged\u001b[2J"}"#;
     let mut frame = vec![0x81, 0x80 | json.len() as u8, 0, 0, 0, 0];
@@ -172,7 +209,7 @@ fn names_in_the_log_cannot_forge_lines() {
 #[test]
 fn a_closed_standard_error_does_not_end_the_server() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
-        .args(["--listen", "127.0.0.1:0", "--verbose"])
+        .args(["--listen", "127.0.0.1:0", "--verbose", "--no-web"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

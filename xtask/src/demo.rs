@@ -45,7 +45,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let sudo = sudo()?;
 
     let mut server = Program::start(
-        lifeline::tied(None, &artifacts.chat_server).args(["--quiet", "--listen", &address.to_string()]),
+        lifeline::tied(None, &artifacts.chat_server).args([
+            "--quiet",
+            "--no-web",
+            "--listen",
+            &address.to_string(),
+        ]),
         "chat-server",
     )?;
     server.wait_until(|| TcpStream::connect(address).is_ok())?;

@@ -21,9 +21,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running server on a port of its own.
+/// A running server on ports of its own.
 pub struct Server {
     pub address: SocketAddr,
+    /// Where its web page is.
+    pub page: SocketAddr,
     stop: oneshot::Sender<()>,
     running: JoinHandle<anyhow::Result<Summary>>,
 }
@@ -37,11 +39,14 @@ impl Server {
         adjust(&mut config);
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let page_listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let page = page_listener.local_addr().unwrap();
+        let listeners = Listeners::new(vec![listener]).with_page(vec![page_listener]);
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(run(Listeners::new(vec![listener]), config, async {
+        let running = tokio::spawn(run(listeners, config, async {
             let _ = stopped.await;
         }));
-        Self { address, stop, running }
+        Self { address, page, stop, running }
     }
 
     pub async fn stop(self) -> Summary {
