@@ -16,7 +16,13 @@ pub fn command() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     let deny_warnings = ["--", "--deny", "warnings"];
     run(cargo()
-        .args(["clippy", "--workspace", "--all-targets", "--features", "observer/live-tests"])
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            "observer/live-tests,browser/browser-tests",
+        ])
         .args(deny_warnings))?;
     run(cargo()
         .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])

@@ -42,7 +42,31 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let artifacts = build::all(false)?;
     // As a newcomer runs them: without root, kernel object or features. The workspace includes the ABI's own tests.
     run(cargo().args(["test", "--workspace"]))?;
+    browser()?;
     live(&artifacts)
+}
+
+/// The tests that need a browser.
+fn browser() -> Result<()> {
+    ensure_browser()?;
+    run(cargo()
+        .args(["test", "--package", "browser", "--features", "browser-tests", "--test", "chat_page"])
+        .args([
+            // Each has up to three Chromiums.
+            "--",
+            "--test-threads=2",
+        ]))
+}
+
+/// Makes sure that there is a Chromium that a program can drive.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub fn ensure_browser() -> Result<()> {
+    ensure_packages(
+        &[("chromium", "chromium"), ("chromedriver", "chromium-driver")],
+        "for the chat's page in a browser",
+    )
 }
 
 /// The tests that need root and the kernel of this machine.
