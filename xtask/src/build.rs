@@ -85,6 +85,16 @@ pub fn all(release: bool) -> Result<Artifacts> {
     })
 }
 
+/// Builds the users of the chat's page, who play in browsers, and returns where they are.
+///
+/// # Errors
+/// If they do not compile.
+pub fn browser_users() -> Result<PathBuf> {
+    let name = "browser-users";
+    let built = built::executables(cargo().args(["build", "--package", "browser", "--bin", name]))?;
+    built.into_iter().find(|built| built.name == name).map(|built| built.path).context("cargo built no users")
+}
+
 /// Compiles the kernel programs alone, and returns where the object is.
 ///
 /// # Errors

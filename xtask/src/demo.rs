@@ -15,11 +15,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde::Deserialize;
 use serde_json::Value;
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Message, client};
 
-use crate::process::{find_program, is_root, run};
+use crate::process::{find_program, is_root, run, target_directory};
+use crate::test::ensure_browser;
 use crate::{build, lifeline};
 
 const READY_WITHIN: Duration = Duration::from_secs(15);
@@ -31,6 +33,14 @@ pub struct Arguments {
     /// Where the chat server listens on the loopback address
     #[arg(long, value_name = "PORT", default_value_t = 7272)]
     port: u16,
+
+    /// Let two pages of the chat in Chromium play the users
+    #[arg(long)]
+    browser: bool,
+
+    /// Where the page is with --browser, on the loopback address
+    #[arg(long, value_name = "PORT", default_value_t = 55151)]
+    web_port: u16,
 }
 
 /// Runs the command.
@@ -39,20 +49,25 @@ pub struct Arguments {
 /// If anything of it cannot run, or if a message of the scenario was not seen.
 pub fn command(arguments: &Arguments) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    ensure_free(address)?;
+    let page = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.web_port));
+    ensure_free(address, "--port")?;
+    if arguments.browser {
+        ensure_free(page, "--web-port")?;
+        ensure_browser()?;
+    }
     let artifacts = build::all(false)?;
+    let players = if arguments.browser { Some(build::browser_users()?) } else { None };
 
     let sudo = sudo()?;
 
-    let mut server = Program::start(
-        lifeline::tied(None, &artifacts.chat_server).args([
-            "--quiet",
-            "--no-web",
-            "--listen",
-            &address.to_string(),
-        ]),
-        "chat-server",
-    )?;
+    let mut command = lifeline::tied(None, &artifacts.chat_server);
+    command.args(["--quiet", "--listen", &address.to_string()]);
+    if arguments.browser {
+        command.args(["--web-listen", &page.to_string()]);
+    } else {
+        command.arg("--no-web");
+    }
+    let mut server = Program::start(&mut command, "chat-server")?;
     server.wait_until(|| TcpStream::connect(address).is_ok())?;
 
     // One for the eye, one for the proof.
@@ -65,7 +80,10 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     shown.wait_for_line("watching")?;
     checked.wait_for_line("watching")?;
 
-    let logs = play(address)?;
+    let logs = match &players {
+        Some(players) => play_in_browser(players, page)?,
+        None => play(address)?,
+    };
 
     for program in [&mut shown, &mut checked] {
         program.end_and_wait()?;
@@ -79,10 +97,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
 }
 
 /// What one client sent and received, in order.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Log {
-    name: &'static str,
-    address: SocketAddr,
+    name: String,
+    /// None where the client cannot tell: the one that sent what it sent first.
+    #[serde(default)]
+    address: Option<SocketAddr>,
     sent: Vec<String>,
     received: Vec<String>,
 }
@@ -100,7 +120,15 @@ impl User {
         let address = stream.local_addr()?;
         let (socket, _) = client(format!("ws://{server}/"), stream)
             .map_err(|error| anyhow!("{name}'s WebSocket handshake failed: {error}"))?;
-        Ok(Self { socket, log: Log { name, address, sent: Vec::new(), received: Vec::new() } })
+        Ok(Self {
+            socket,
+            log: Log {
+                name: name.to_owned(),
+                address: Some(address),
+                sent: Vec::new(),
+                received: Vec::new(),
+            },
+        })
     }
 
     fn send(&mut self, text: &str) -> Result<()> {
@@ -156,13 +184,41 @@ fn play(server: SocketAddr) -> Result<Vec<Log>> {
     Ok(vec![present.leave()?, mynick])
 }
 
+/// Which client sent this.
+fn client_that_sent(records: &[Value], payload: Option<&String>) -> Option<String> {
+    let sent = records.iter().find(|it| {
+        it["kind"] == "message"
+            && it["direction"] == "client_to_server"
+            && it["payload"].as_str() == payload.map(String::as_str)
+    })?;
+    sent["client"].as_str().map(str::to_owned)
+}
+
+/// The same with two pages of the chat, each in a Chromium of its own.
+fn play_in_browser(players: &Path, page: SocketAddr) -> Result<Vec<Log>> {
+    let pictures = target_directory().join("screenshots");
+    let mut players = Program::start(
+        lifeline::tied(None, players).arg(format!("http://{page}/")).arg(&pictures),
+        "the browser",
+    )?;
+    let logs = players.keep_output()?;
+    players.wait_for_end()?;
+    let logs = logs.join().map_err(|_| anyhow!("the reader of the browser's output failed"))?.concat();
+    println!("\nPictures of the pages are in {}", pictures.display());
+    serde_json::from_str(&logs).context("the browser does not tell what it sent and received")
+}
+
 /// Compares what was seen with what the clients know.
 fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
     let records: Vec<Value> =
         json.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>().context("not JSON")?;
     let mut messages = 0;
     for log in logs {
-        let client = log.address.to_string();
+        let client = match log.address {
+            Some(address) => address.to_string(),
+            None => client_that_sent(&records, log.sent.first())
+                .with_context(|| format!("nothing of {} was seen", log.name))?,
+        };
         let of_client = |kind: &str| -> Vec<&Value> {
             records.iter().filter(|it| it["kind"] == kind && it["client"] == client.as_str()).collect()
         };
@@ -272,6 +328,12 @@ impl Program {
 
     fn end_and_wait(&mut self) -> Result<()> {
         lifeline::cut(&mut self.child);
+        self.wait_for_end()
+    }
+
+    fn wait_for_end(&mut self) -> Result<()> {
+        // Waiting closes the standard input, which is what the program lives by.
+        let _lifeline = self.child.stdin.take();
         let status = self.child.wait()?;
         let said: Vec<_> = self.errors.iter().collect();
         ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
@@ -291,14 +353,15 @@ fn collect(output: impl Read, each: fn(&str)) -> Vec<String> {
     lines.inspect(|line| each(line)).collect()
 }
 
-fn ensure_free(address: SocketAddr) -> Result<()> {
+/// Makes sure that nobody listens there; `option` chooses another port.
+fn ensure_free(address: SocketAddr, option: &str) -> Result<()> {
     let Err(error) = TcpListener::bind(address) else { return Ok(()) };
     if error.kind() != std::io::ErrorKind::AddrInUse {
         return Err(error).with_context(|| format!("cannot listen on {address}"));
     }
     let holders = listeners(address.port());
     let by = if holders.is_empty() { "another process".to_owned() } else { holders.join(", ") };
-    bail!("port {} is taken by {by}. End it, or choose another port with --port", address.port())
+    bail!("port {} is taken by {by}. End it, or choose another port with {option}", address.port())
 }
 
 /// Names of the processes that listen on a port, as far as they may be seen.
@@ -357,14 +420,14 @@ mod tests {
     #[test]
     fn a_taken_port_is_reported_with_its_holder() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = ensure_free(listener.local_addr().unwrap()).unwrap_err().to_string();
+        let error = ensure_free(listener.local_addr().unwrap(), "--port").unwrap_err().to_string();
         assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
     }
 
     fn log() -> Log {
         Log {
-            name: "mynick",
-            address: "127.0.0.1:60584".parse().unwrap(),
+            name: "mynick".to_owned(),
+            address: "127.0.0.1:60584".parse().ok(),
             sent: vec!["a".to_owned()],
             received: vec!["b".to_owned(), "c".to_owned()],
         }
@@ -386,6 +449,16 @@ mod tests {
     fn the_demo_holds_where_everything_was_seen() {
         let (text, json) = seen();
         assert!(verify(&[log()], &text, &json).unwrap().contains("all 3 messages"));
+    }
+
+    #[test]
+    fn a_client_that_cannot_tell_its_address_is_found_by_what_it_sent() {
+        let (text, json) = seen();
+        let mut log = log();
+        log.address = None;
+        assert!(verify(&[log], &text, &json).is_ok());
+        let other = Log { name: String::new(), address: None, sent: vec!["z".into()], received: vec![] };
+        assert!(verify(&[other], &text, &json).is_err());
     }
 
     #[test]
