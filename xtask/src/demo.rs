@@ -73,7 +73,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     // One for the eye, one for the proof.
     let port = arguments.port.to_string();
     let observer = || lifeline::tied(sudo.as_deref(), &artifacts.observer);
-    let mut shown = Program::start(observer().args(["--port", &port]), "observer")?;
+    let mut eye = observer();
+    eye.args(["--port", &port]);
+    if arguments.browser {
+        eye.args(["--format", "explain"]);
+    }
+    let mut shown = Program::start(&mut eye, "observer")?;
     let mut checked = Program::start(observer().args(["--port", &port, "--json"]), "observer --json")?;
     let shown_output = shown.echo_output()?;
     let checked_output = checked.keep_output()?;
@@ -92,6 +97,9 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let text = shown_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
     let json = checked_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
     let report = verify(&logs, &text, &json)?;
+    if arguments.browser {
+        verify_transcript(&text)?;
+    }
     println!("\n{report}");
     Ok(())
 }
@@ -247,6 +255,43 @@ fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
     let seen = records.iter().filter(|it| it["kind"] == "message").count();
     ensure!(seen == messages, "observer saw {seen} messages, the clients know of {messages}");
     Ok(format!("demo: all {messages} messages of both directions were read live, masked frames included"))
+}
+
+/// The steps that the manual annotates by hand, in their order.
+const STEPS: [&str; 18] = [
+    "# TCP handshake 1/3: ",
+    "# TCP handshake 2/3: ",
+    "# TCP handshake 3/3: ",
+    "# WebSocket upgrade request: ",
+    "# WebSocket upgrade answer: ",
+    "# 猪猪 logs in",
+    "# TCP handshake 1/3: ",
+    "# WebSocket upgrade answer: ",
+    "# mynick logs in",
+    r#"    text 32 {"type":"login","name":"mynick"}"#,
+    "# the server returns the user list to mynick: 猪猪, mynick",
+    "# the server confirms mynick's login",
+    "# mynick says to all: “hi, all !”",
+    r#"    text 51 {"type":"say","to_uid":"all","content":"hi, all !"}"#,
+    "# what mynick said comes back to mynick",
+    "# delivered to 2 of 2 browsers: “hi, all !”",
+    "Flags: S = SYN",
+    "2 connections",
+];
+
+/// Looks for each step of the scenario in the transcript.
+fn verify_transcript(text: &[String]) -> Result<()> {
+    let mut lines = text.iter();
+    for step in STEPS {
+        ensure!(
+            lines.any(|line| line.starts_with(step)),
+            "the transcript does not say {step:?}, or not where it belongs"
+        );
+    }
+    for told in ["# mynick's login is announced to 猪猪", "# what mynick said is passed on to 猪猪"] {
+        ensure!(text.iter().any(|line| line == told), "the transcript does not say {told:?}");
+    }
+    Ok(())
 }
 
 /// What gives the observer its rights, if this process has none to give, with the password already asked for.

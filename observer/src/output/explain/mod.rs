@@ -283,6 +283,7 @@ impl Explain {
             self.closed.iter().any(|it| of_server(&it)).then(|| self.sentence(Sentence::TheServer, &[]))
         });
         match sender {
+            Some(sender) if flags.rst() => self.say(Sentence::Reset, &[&sender]),
             Some(sender) if is_last => self.say(Sentence::LastAcknowledgment, &[&sender]),
             Some(sender) => self.say(Sentence::AfterTheEnd, &[&sender]),
             None => self.say(Sentence::OfNoConnection, &[]),
