@@ -17,6 +17,9 @@ use crate::websocket::decoder::StreamEnd;
 /// How far behind a handshake's sequence numbers a packet may be and still belong to it.
 const HANDSHAKE_REACH: i32 = 1 << 24;
 
+/// How far from where its sender is a segment may be whose acknowledgment is told of.
+const NEAR: i32 = 1 << 20;
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -198,17 +201,23 @@ impl TcpConnection {
         Some(sent.saturating_add(received))
     }
 
-    /// Where a segment lies in the stream of its direction, and up to where it acknowledges the other.
+    /// Where a segment lies in the stream of its direction, and up to where it acknowledges the other: only where
+    /// that can be, for anybody can send an acknowledgment of anything.
     pub(crate) fn positions(&self, direction: Direction, segment: &Segment<'_>) -> [Option<u64>; 2] {
         let [client, server] = &self.streams;
         let (own, other) = match direction {
             Direction::ClientToServer => (client, server),
             Direction::ServerToClient => (server, client),
         };
-        let acknowledged = || other.as_ref()?.offset_of(segment.acknowledgment);
+        let own = own.as_ref();
+        let is_in_place = own.is_none_or(|stream| {
+            let distance = segment.payload_sequence().distance_from(stream.next());
+            (-NEAR..=NEAR).contains(&distance)
+        });
+        let acknowledged = || other.as_ref()?.acknowledged_offset(segment.acknowledgment);
         [
-            own.as_ref().and_then(|stream| stream.offset_of(segment.payload_sequence())),
-            if segment.flags.ack() { acknowledged() } else { None },
+            own.and_then(|stream| stream.offset_of(segment.payload_sequence())),
+            if segment.flags.ack() && is_in_place { acknowledged() } else { None },
         ]
     }
 

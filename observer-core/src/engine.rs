@@ -247,7 +247,7 @@ impl Engine {
         let kind = Kind::Packet(PacketSeen {
             data: packet.data,
             segment,
-            scope: packet.socket.and_then(|socket| socket.netns_cookie).unwrap_or(0),
+            scope: scope_of(packet),
             direction: tracked.map(|(_, direction)| direction),
             position,
             acknowledged,
@@ -513,6 +513,7 @@ impl Engine {
             canonical(client),
             canonical(server),
             interface,
+            scope_of(packet),
             packet.time,
             from_start,
             self.config.report,
@@ -569,6 +570,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) => address,
         IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
     }
+}
+
+fn scope_of(packet: &Packet<'_>) -> u64 {
+    packet.socket.and_then(|socket| socket.netns_cookie).unwrap_or(0)
 }
 
 fn after(time: Time, duration: Duration) -> MonotonicTime {

@@ -106,6 +106,8 @@ pub struct Connection {
     pub server: SocketAddr,
     /// Name of the network interface of its first packet, where known.
     pub interface: Option<Arc<str>>,
+    /// The network namespace that it is in, where that is known, else 0: elsewhere the same addresses are others.
+    pub scope: u64,
 }
 
 /// Which way bytes travel within a connection.

@@ -34,12 +34,13 @@ impl Told {
         client: SocketAddr,
         server: SocketAddr,
         interface: Option<Arc<str>>,
+        scope: u64,
         opened: Time,
         from_start: bool,
         report: Report,
     ) -> Self {
         Self {
-            connection: Connection { id: ConnectionId(0), client, server, interface },
+            connection: Connection { id: ConnectionId(0), client, server, interface, scope },
             account: [Account::default(); 2],
             opened,
             from_start,

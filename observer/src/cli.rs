@@ -58,7 +58,7 @@ Examples:
   sudo observer -i lo -c 10              only loopback, end after ten messages
   sudo observer --json --for 5m | jq 'select(.kind == \"message\").payload'
   observer read chat.pcap                any WebSocket in a capture of tcpdump or Wireshark
-  ssh host sudo tcpdump -U -s 0 -w - port 7272 | observer read -
+  ssh host sudo tcpdump -i any -U -s 0 -w - port 7272 | observer read -
 
 Reading a line:
   12:00:00.123456 #1 127.0.0.1:60584 → 127.0.0.1:7272 text 33 {\"type\":\"login\",\"name\":\"mynick\"}
@@ -161,7 +161,8 @@ struct Arguments {
     ///
     /// Live, these are the segments of sockets that are open: what goes to a closed port and its answer, what reaches
     /// sockets in TIME_WAIT, and what a firewall drops is seen by tcpdump only; to have those too:
-    /// `tcpdump -U -w - | observer read --packets -`.
+    /// `tcpdump -i any -U -w - port 7272 | observer read --packets -`. What tcpdump guesses behind the length of packets
+    /// of well-known ports (`: HTTP: …`) is left out.
     #[arg(long)]
     packets: bool,
 
@@ -397,6 +398,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         (Source::Files(_), true) => None,
     };
     let format = if arguments.json { Format::Json } else { arguments.format };
+    if format == Format::Explain && arguments.no_acks {
+        let why = "--no-acks leaves out what --format explain tells of: who has received what";
+        return Err(error(ErrorKind::ArgumentConflict, why));
+    }
+    let looks_into_messages = !(arguments.types.is_empty() && arguments.grep.is_empty());
+    if looks_into_messages && format != Format::Explain {
+        for (given, option) in
+            [(arguments.packets, "--packets"), (arguments.wire, "--wire"), (arguments.frames, "--frames")]
+        {
+            if given {
+                let why = format!(
+                    "{option} shows what comes before it is known what --type and --grep look for; --format explain \
+                     shows the packets and frames of what they find"
+                );
+                return Err(error(ErrorKind::ArgumentConflict, &why));
+            }
+        }
+    }
+    let control = [OpcodeChoice::Close, OpcodeChoice::Ping, OpcodeChoice::Pong, OpcodeChoice::Continuation];
+    let asks_for_frames = arguments.opcode.iter().any(|opcode| control.contains(opcode));
     let bytes = Layout { hex: arguments.hex, ascii: arguments.ascii };
     if format == Format::Json && bytes.shows_bytes() {
         return Err(error(
@@ -413,7 +434,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         format,
         time: arguments.time,
         color: arguments.color,
-        frames: arguments.frames || arguments.wire || format == Format::Explain,
+        frames: arguments.frames || arguments.wire || asks_for_frames || format == Format::Explain,
         wire: arguments.wire,
         packets: arguments.packets || format == Format::Explain,
         bytes,
@@ -548,19 +569,50 @@ fn unknown_word(word: &str, arguments: &Arguments) -> clap::Error {
 
 /// What to say instead of words that are tcpdump's filter language; `None` where they do not look like it.
 fn filter_advice(words: &str) -> Option<String> {
-    const BEGINNINGS: [&str; 11] =
-        ["port", "tcp", "ip", "ip6", "src", "dst", "host", "net", "and", "or", "not"];
+    const WORDS: [&str; 24] = [
+        "port",
+        "portrange",
+        "host",
+        "net",
+        "src",
+        "dst",
+        "tcp",
+        "udp",
+        "ip",
+        "ip6",
+        "arp",
+        "icmp",
+        "ether",
+        "proto",
+        "and",
+        "or",
+        "not",
+        "less",
+        "greater",
+        "len",
+        "vlan",
+        "broadcast",
+        "multicast",
+        "inbound",
+    ];
     let words: Vec<_> = words.split_whitespace().collect();
-    BEGINNINGS.contains(words.first()?).then(|| {
-        let port = words.iter().position(|word| *word == "port").and_then(|at| words.get(at + 1));
-        match port.and_then(|port| port.parse::<u16>().ok()) {
-            Some(port) => format!("for tcpdump's `port {port}` say --port {port}"),
-            None => {
-                "tcpdump's filter language is not understood; --port chooses the ports, --host shows only \
-                     connections of an address or network"
-                    .to_owned()
-            }
-        }
+    let first = *words.first()?;
+    if !WORDS.contains(&first) && !first.contains('[') && !first.starts_with(['(', '!']) {
+        return None;
+    }
+    let behind = |name: &'static str| {
+        words.windows(2).filter(move |pair| pair[0] == name).map(|pair| pair[1].trim_matches(['(', ')']))
+    };
+    let ports =
+        behind("port").filter(|port| port.parse::<u16>().is_ok()).map(|port| format!("--port {port}"));
+    let nets = behind("host").chain(behind("net")).filter(|net| parse_net(net).is_ok());
+    let flags: Vec<_> = ports.chain(nets.map(|net| format!("--host {net}"))).collect();
+    Some(if flags.is_empty() {
+        "tcpdump's filter language is not understood; --port chooses the ports, --host shows only connections of an \
+         address or network"
+            .to_owned()
+    } else {
+        format!("for tcpdump's `{}` say {}", words.join(" "), flags.join(" "))
     })
 }
 
@@ -715,6 +767,10 @@ mod tests {
             ("-r a --ring 1MiB", "--ring"),
             ("-r a --cgroup /x", "--cgroup"),
             ("watch -r a", "choose one"),
+            ("--format explain --no-acks", "who has received what"),
+            ("--json -X", "every byte"),
+            ("--packets --type say", "--format explain"),
+            ("--wire --grep hi", "--format explain"),
             ("read - -", "only once"),
             ("-q -v", "--quiet"),
         ] {
@@ -734,7 +790,10 @@ mod tests {
             ("tcp and port 80", "--port 80"),
             ("-r Cargo.toml tcp port 8080", "--port 8080"),
             ("read Cargo.toml port 8080", "--port 8080"),
-            ("host 10.0.0.1", "filter language"),
+            ("host 10.0.0.1", "say --host 10.0.0.1"),
+            ("tcp port 80 and host 10.0.0.1", "say --port 80 --host 10.0.0.1"),
+            ("portrange 1-2", "filter language"),
+            ("tcp[13]&2!=0", "filter language"),
             ("Cargo.toml", "observer read Cargo.toml"),
             ("frobnicate", "`watch` and `read FILE...`"),
         ] {

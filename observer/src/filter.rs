@@ -95,9 +95,12 @@ impl Filter {
             && (self.users.is_empty()
                 || person.is_some_and(|person| self.users.iter().any(|user| person.is_called(user))))
             && (self.rooms.is_empty()
-                || person.is_some_and(|person| {
-                    person.room.as_deref().is_some_and(|room| self.rooms.iter().any(|wanted| wanted == room))
-                }))
+                || person.is_some_and(|person| self.rooms.iter().any(|room| person.is_in_room(room))))
+    }
+
+    /// Whether it has to be known who is at the client end of a connection.
+    pub fn asks_for_people(&self) -> bool {
+        !(self.users.is_empty() && self.rooms.is_empty())
     }
 
     /// Whether messages are asked for by what they are, so that nothing else is.

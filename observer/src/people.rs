@@ -1,124 +1,467 @@
 //! Who is at the client end of each connection, as far as the chat's messages told.
 //!
-//! Owns what was learnt of each connection. Must not know what it is learnt for. Bounded: an entry a connection that
-//! talks in the chat, until it is closed; the engine bounds those.
+//! Owns what was learnt of each connection, and who is in which room of which chat. Must not know what it is learnt for.
+//! Bounded: an entry a connection until it is closed, which the engine bounds; [`NAME_BYTES_MAX`] of a name and of a
+//! room are kept, [`LOGINS_WAITING_MAX`] logins of a connection wait for their answer, and [`NAMES_MAX`] names are kept
+//! of users whose connections are not known.
+//!
+//! A chat is a port within a network namespace: whoever comes by another address of the machine is in the same chat.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use observer_core::Record;
-use observer_core::chat::{Event, EventKind, Uid, User};
-use observer_core::record::{ConnectionId, Direction, Kind};
+use observer_core::chat::{Event, EventKind, Uid};
+use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
+
+/// What is kept of a name or a room. Servers allow fewer.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Logins of one connection that may wait for their answer. Servers take one.
+pub const LOGINS_WAITING_MAX: usize = 4;
+
+/// Names that are kept of users by their uid; further ones are called by it.
+pub const NAMES_MAX: usize = 65_536;
+
+/// Which chat: network namespace, where it is known, and port.
+pub type Chat = (u64, u16);
 
 /// What is known of everybody.
 #[derive(Debug, Default)]
 pub struct People {
     by_connection: HashMap<ConnectionId, Person>,
+    by_uid: HashMap<(Chat, Uid), ConnectionId>,
+    /// As user lists and announcements call them.
+    names: HashMap<(Chat, Uid), Box<str>>,
+    by_room: HashMap<(Chat, Option<Box<str>>), BTreeSet<ConnectionId>>,
+    /// Connections of which it is not known whether anybody is logged in, by chat.
+    unknown: HashMap<Chat, BTreeSet<ConnectionId>>,
 }
 
 /// What is known of the user of one connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
-    /// What they called themselves when they logged in, or asked to.
+    /// What they called themselves when they logged in; `None` where that was not seen.
     pub name: Option<Box<str>>,
     /// What the chat calls them.
     pub uid: Option<Uid>,
-    /// The room that they asked for.
+    /// The room that they are in.
     pub room: Option<Box<str>>,
-    /// Whether the chat has told them that they are in.
-    pub is_logged_in: bool,
-    was_given_the_list: bool,
+    /// How they stand to the chat.
+    pub standing: Standing,
+    chat: Chat,
+    asked: VecDeque<Asked>,
+    may_have_the_list: bool,
+}
+
+/// How the user of a connection stands to the chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not logged in: all was seen, and there was no login that was answered.
+    Outside,
+    /// Logged in, or gets what only members get.
+    Member,
+    /// A login may have passed unseen.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    name: Box<str>,
+    room: Option<Box<str>>,
 }
 
 impl Person {
+    /// The name that they have, or ask for.
+    pub fn name_or_claim(&self) -> Option<&str> {
+        self.name.as_deref().or_else(|| Some(&*self.asked.front()?.name))
+    }
+
     /// Whether somebody means this user by their name or their uid.
     pub fn is_called(&self, name_or_uid: &str) -> bool {
-        self.name.as_deref() == Some(name_or_uid)
+        self.name_or_claim() == Some(cut(name_or_uid))
             || self.uid.as_ref().is_some_and(|uid| uid.to_string() == name_or_uid)
+    }
+
+    /// Whether they are in a room, or ask for it.
+    pub fn is_in_room(&self, room: &str) -> bool {
+        let asked = self.asked.front().and_then(|asked| asked.room.as_deref());
+        self.room.as_deref().or(asked) == Some(cut(room))
     }
 }
 
 impl People {
-    /// Who is at the client end of a connection, if they said so.
+    /// Who is at the client end of a connection, where anything is known.
     pub fn of(&self, connection: ConnectionId) -> Option<&Person> {
         self.by_connection.get(&connection)
     }
 
-    /// The connection and what is known of whoever the chat calls so.
-    pub fn by_uid(&self, uid: &Uid) -> Option<(ConnectionId, &Person)> {
-        let mut people = self.by_connection.iter();
-        people.find(|(_, person)| person.uid.as_ref() == Some(uid)).map(|(id, person)| (*id, person))
+    /// The connection of whoever a chat calls so.
+    pub fn by_uid(&self, chat: Chat, uid: &Uid) -> Option<ConnectionId> {
+        // The key is of the map's own type, which owns its uid.
+        self.by_uid.get(&(chat, uid.clone())).copied()
     }
 
-    /// Connections whose users are logged in, in the same room as the given one's.
+    /// What a chat has called somebody besides their uid.
+    pub fn name_of(&self, chat: Chat, uid: &Uid) -> Option<&str> {
+        self.names.get(&(chat, uid.clone())).map(|name| &**name)
+    }
+
+    /// Connections whose users are in the same room as the given one's, itself included.
     pub fn members_with(&self, connection: ConnectionId) -> Vec<ConnectionId> {
-        let room = self.of(connection).and_then(|person| person.room.as_deref());
-        let mut members: Vec<_> = self
-            .by_connection
-            .iter()
-            .filter(|(_, person)| person.is_logged_in && person.room.as_deref() == room)
-            .map(|(id, _)| *id)
-            .collect();
-        members.sort_unstable();
-        members
+        let Some(person) = self.of(connection) else { return Vec::new() };
+        let room = self.by_room.get(&(person.chat, person.room.clone()));
+        room.map_or_else(Vec::new, |members| members.iter().copied().collect())
     }
 
-    /// Connections that asked to log in under a name, in the same room as the given one's, and have no answer yet.
-    pub fn asking_as(&self, name: Option<&str>, connection: ConnectionId) -> Vec<ConnectionId> {
-        let room = self.of(connection).and_then(|person| person.room.as_deref());
-        self.by_connection
-            .iter()
-            .filter(|(_, person)| !person.is_logged_in && person.name.as_deref() == name)
-            .filter(|(_, person)| person.room.as_deref() == room)
-            .map(|(id, _)| *id)
-            .collect()
+    /// The connection that asks to log in under a name, in the chat of the given one.
+    pub fn asking_as(&self, connection: ConnectionId, name: &str) -> Option<ConnectionId> {
+        let chat = self.of(connection)?.chat;
+        let asks = |person: &Person| person.asked.front().is_some_and(|asked| *asked.name == *cut(name));
+        let mut asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
+        // Of several, the same one each time: connections have no order in the map.
+        let first = asking.next()?.0;
+        Some(*asking.map(|(id, _)| id).min().map_or(first, |other| other.min(first)))
+    }
+
+    /// Whether there is anybody in a chat of whom it is not known whether they are logged in.
+    pub fn has_unknown(&self, chat: Chat) -> bool {
+        self.unknown.get(&chat).is_some_and(|connections| !connections.is_empty())
+    }
+
+    /// Whether another user of the same chat has the same name.
+    pub fn is_ambiguous(&self, connection: ConnectionId) -> bool {
+        let Some(person) = self.of(connection) else { return false };
+        let Some(name) = person.name_or_claim() else { return false };
+        let room = self.by_room.get(&(person.chat, person.room.clone()));
+        room.is_some_and(|members| {
+            members
+                .iter()
+                .filter(|other| **other != connection)
+                .take(NAMESAKES_LOOKED_AT)
+                .any(|other| self.of(*other).is_some_and(|other| other.name.as_deref() == Some(name)))
+        })
     }
 
     /// Learns from a record; to be told of all of them, in order.
     pub fn learn(&mut self, record: &Record<'_>) {
         let Some(connection) = record.connection else { return };
         match &record.kind {
-            Kind::Message(message) => {
-                if let Some(event) = message.chat {
-                    self.learn_event(connection.id, message.direction, event);
-                }
+            Kind::ConnectionOpened(opened) => {
+                let standing = if opened.from_start { Standing::Outside } else { Standing::Unknown };
+                self.meet(connection, standing);
             }
-            Kind::ConnectionClosed(_) => _ = self.by_connection.remove(&connection.id),
+            Kind::Gap(_) => self.doubt(connection),
+            Kind::Message(message) => self.learn_message(connection, message),
+            Kind::ConnectionClosed(_) => self.forget(connection.id),
             _ => {}
         }
     }
 
-    fn learn_event(&mut self, connection: ConnectionId, direction: Direction, event: &Event) {
+    fn meet(&mut self, connection: &Connection, standing: Standing) -> &mut Person {
+        let chat = chat_of(connection);
+        if standing == Standing::Unknown && !self.by_connection.contains_key(&connection.id) {
+            self.unknown.entry(chat).or_default().insert(connection.id);
+        }
+        self.by_connection.entry(connection.id).or_insert_with(|| Person {
+            name: None,
+            uid: None,
+            room: None,
+            standing,
+            chat,
+            asked: VecDeque::new(),
+            may_have_the_list: false,
+        })
+    }
+
+    /// Something was not seen: it may have been a login.
+    fn doubt(&mut self, connection: &Connection) {
+        let person = self.meet(connection, Standing::Unknown);
+        if person.standing == Standing::Outside {
+            person.standing = Standing::Unknown;
+            self.unknown.entry(chat_of(connection)).or_default().insert(connection.id);
+        }
+    }
+
+    fn learn_message(&mut self, connection: &Connection, message: &Message<'_>) {
+        // What was found by its looks may be part of something else.
+        if message.resynchronised || message.payload.is_truncated() || message.payload.undecoded.is_some() {
+            return self.doubt(connection);
+        }
+        match message.chat {
+            Some(event) => self.learn_event(connection, message.direction, event),
+            // A long list of users is not read, and may be this.
+            None if message.direction == Direction::ServerToClient => {
+                self.meet(connection, Standing::Outside).may_have_the_list = true;
+            }
+            None => {}
+        }
+    }
+
+    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event) {
+        self.learn_names(chat_of(connection), direction, event);
+        let person = self.meet(connection, Standing::Outside);
+        let name = event.user.as_ref().and_then(|user| user.name.as_deref()).map(cut);
         match (event.kind, direction) {
-            (EventKind::Login, Direction::ClientToServer) => {
-                let person = self.by_connection.entry(connection).or_default();
-                // A second login is refused; whether this one is, the answer tells.
-                if !person.is_logged_in {
-                    person.name = event.user.as_ref().and_then(|user| user.name.as_deref()).map(Into::into);
-                    person.room = event.room.as_deref().map(Into::into);
-                }
+            // A second login is refused.
+            (EventKind::Login, Direction::ClientToServer)
+                if person.name.is_none() && person.asked.len() < LOGINS_WAITING_MAX =>
+            {
+                let room = event.room.as_deref().map(|room| cut(room).into());
+                person.asked.push_back(Asked { name: name.unwrap_or_default().into(), room });
             }
-            (EventKind::UserList, Direction::ServerToClient) => {
-                if let Some(person) = self.by_connection.get_mut(&connection) {
-                    person.was_given_the_list = true;
-                }
-            }
-            // All are told of each login; the first one behind the list that bears the name that was asked for is
-            // the connection's own.
+            (EventKind::UserList, Direction::ServerToClient) => person.may_have_the_list = true,
+            (EventKind::Error, Direction::ServerToClient) => _ = person.asked.pop_front(),
             (EventKind::Login, Direction::ServerToClient) => {
-                let (Some(person), Some(User { uid, name })) =
-                    (self.by_connection.get_mut(&connection), &event.user)
-                else {
-                    return;
-                };
-                if person.was_given_the_list
-                    && !person.is_logged_in
-                    && person.name.as_deref() == name.as_deref()
-                {
-                    person.is_logged_in = true;
-                    person.uid.clone_from(uid);
+                let uid = event.user.as_ref().and_then(|user| user.uid.clone());
+                // All are told of each login; the first one behind the list that bears the name that was asked for is
+                // the connection's own, unless its uid is somebody else's.
+                let is_asked = person.asked.front().is_some_and(|asked| Some(&*asked.name) == name);
+                if person.may_have_the_list && is_asked {
+                    let key = uid.clone().map(|uid| (chat_of(connection), uid));
+                    let is_taken = key.as_ref().is_some_and(|key| self.by_uid.contains_key(key));
+                    if !is_taken {
+                        self.welcome(connection, uid);
+                    }
+                } else if person.standing != Standing::Member && person.asked.is_empty() {
+                    self.welcome(connection, None);
                 }
+            }
+            // Only members get these.
+            (EventKind::Say | EventKind::Logout, Direction::ServerToClient)
+                if person.standing != Standing::Member && person.asked.is_empty() =>
+            {
+                self.welcome(connection, None);
             }
             _ => {}
         }
+    }
+
+    fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event) {
+        if direction == Direction::ClientToServer {
+            return;
+        }
+        for user in event.users.iter().flatten().chain(&event.user) {
+            let Some(uid) = user.uid.clone() else { continue };
+            let key = (chat, uid);
+            match (&user.name, event.kind) {
+                (_, EventKind::Logout) => _ = self.names.remove(&key),
+                (Some(name), _) if self.names.len() < NAMES_MAX || self.names.contains_key(&key) => {
+                    self.names.insert(key, cut(name).into());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn welcome(&mut self, connection: &Connection, uid: Option<Uid>) {
+        let chat = chat_of(connection);
+        let person = self.meet(connection, Standing::Outside);
+        person.standing = Standing::Member;
+        if let Some(uid) = uid {
+            if let Some(asked) = person.asked.pop_front() {
+                person.name = Some(asked.name);
+                person.room = asked.room;
+            }
+            person.asked.clear();
+            person.uid = Some(uid.clone());
+            self.by_uid.insert((chat, uid), connection.id);
+        }
+        let room = self.by_connection.get(&connection.id).and_then(|person| person.room.clone());
+        self.by_room.entry((chat, room)).or_default().insert(connection.id);
+        self.know(chat, connection.id);
+    }
+
+    fn know(&mut self, chat: Chat, connection: ConnectionId) {
+        if let Some(unknown) = self.unknown.get_mut(&chat) {
+            unknown.remove(&connection);
+            if unknown.is_empty() {
+                self.unknown.remove(&chat);
+            }
+        }
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        let Some(person) = self.by_connection.remove(&connection) else { return };
+        if let Some(uid) = person.uid {
+            self.by_uid.remove(&(person.chat, uid));
+        }
+        let room = (person.chat, person.room);
+        if let Some(members) = self.by_room.get_mut(&room) {
+            members.remove(&connection);
+            if members.is_empty() {
+                self.by_room.remove(&room);
+            }
+        }
+        self.know(person.chat, connection);
+    }
+}
+
+/// Members of a room among whom a namesake is looked for.
+const NAMESAKES_LOOKED_AT: usize = 64;
+
+/// The chat that a connection leads to.
+pub const fn chat_of(connection: &Connection) -> Chat {
+    (connection.scope, connection.server.port())
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use observer_core::record::{ConnectionOpened, Gap, GapCause, Payload};
+    use observer_core::time::Time;
+    use observer_core::websocket::frame::Opcode;
+
+    use super::*;
+
+    fn connection(id: u64, server_port: u16) -> Connection {
+        Connection {
+            id: ConnectionId(id),
+            client: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            server: SocketAddr::from(([127, 0, 0, 1], server_port)),
+            interface: None,
+            scope: 0,
+        }
+    }
+
+    #[derive(Default)]
+    struct Told(People);
+
+    impl Told {
+        fn tell(&mut self, connection: &Connection, kind: Kind<'_>) {
+            let record =
+                Record { time: Time::default(), connection: Some(connection), stream_end: None, kind };
+            self.0.learn(&record);
+        }
+
+        fn opened(&mut self, connection: &Connection, from_start: bool) {
+            self.tell(connection, Kind::ConnectionOpened(ConnectionOpened { from_start }));
+        }
+
+        fn says(&mut self, connection: &Connection, direction: Direction, text: &str) {
+            let chat = observer_core::chat::parse(direction, text);
+            let message = Message {
+                direction,
+                time_first: Time::default(),
+                opcode: Opcode::Text,
+                masked: false,
+                compressed: false,
+                frames: 1,
+                length: None,
+                wire_length: 0,
+                payload: Payload { text: Some(text), ..Payload::default() },
+                chat: chat.as_ref(),
+                resynchronised: false,
+            };
+            self.tell(connection, Kind::Message(message));
+        }
+
+        fn asks(&mut self, connection: &Connection, name: &str) {
+            let text = format!(r#"{{"type":"login","name":"{name}"}}"#);
+            self.says(connection, Direction::ClientToServer, &text);
+        }
+
+        fn is_let_in(&mut self, connection: &Connection, name: &str, uid: u64) {
+            self.says(connection, Direction::ServerToClient, r#"{"type":"user_list","user_list":[]}"#);
+            self.announces(connection, name, uid);
+        }
+
+        fn announces(&mut self, connection: &Connection, name: &str, uid: u64) {
+            let text = format!(r#"{{"type":"login","uid":{uid},"name":"{name}"}}"#);
+            self.says(connection, Direction::ServerToClient, &text);
+        }
+
+        fn is_refused(&mut self, connection: &Connection) {
+            self.says(
+                connection,
+                Direction::ServerToClient,
+                r#"{"type":"error","code":"no","message":"no"}"#,
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_login_gives_no_name_and_takes_nobody_s() {
+        let (mallory, bob) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        told.opened(&mallory, true);
+        told.asks(&mallory, "mallory");
+        told.asks(&mallory, "bob");
+        told.is_let_in(&mallory, "mallory", 1);
+        told.is_refused(&mallory);
+        told.opened(&bob, true);
+        told.asks(&bob, "bob");
+        told.is_let_in(&bob, "bob", 2);
+        told.announces(&mallory, "bob", 2);
+        let people = &told.0;
+        assert_eq!(people.of(mallory.id).unwrap().name_or_claim(), Some("mallory"));
+        assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(bob.id));
+        assert_eq!(people.members_with(bob.id), [mallory.id, bob.id]);
+    }
+
+    #[test]
+    fn chats_of_two_ports_have_nothing_to_do_with_each_other() {
+        let (here, there) = (connection(1, 7272), connection(2, 7273));
+        let mut told = Told::default();
+        for connection in [&here, &there] {
+            told.opened(connection, true);
+            told.asks(connection, "x");
+            told.is_let_in(connection, "x", 7);
+        }
+        assert_eq!(told.0.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
+        assert_eq!(told.0.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
+        assert_eq!(told.0.members_with(here.id), [here.id]);
+        assert!(!told.0.is_ambiguous(here.id));
+    }
+
+    #[test]
+    fn whoever_may_have_logged_in_unseen_is_unknown_until_it_shows() {
+        let (late, lossy) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        told.opened(&late, false);
+        told.opened(&lossy, true);
+        assert!(told.0.has_unknown((0, 7272)));
+        told.says(
+            &late,
+            Direction::ServerToClient,
+            r#"{"type":"say","from_uid":1,"to_uid":"all","content":"x"}"#,
+        );
+        assert_eq!(told.0.of(late.id).unwrap().standing, Standing::Member);
+        assert!(!told.0.has_unknown((0, 7272)));
+        let gap =
+            Gap { direction: Direction::ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
+        told.tell(&lossy, Kind::Gap(gap));
+        assert!(told.0.has_unknown((0, 7272)));
+        told.0.forget(lossy.id);
+        assert!(!told.0.has_unknown((0, 7272)));
+        told.0.forget(late.id);
+        assert!(told.0.by_room.is_empty() && told.0.by_connection.is_empty());
+    }
+
+    #[test]
+    fn of_a_name_only_so_much_is_kept_and_of_logins_only_so_many() {
+        let peer = connection(1, 7272);
+        let mut told = Told::default();
+        for _ in 0..100 {
+            told.asks(&peer, &"猪".repeat(1_000));
+        }
+        let person = told.0.of(peer.id).unwrap();
+        assert_eq!(person.asked.len(), LOGINS_WAITING_MAX);
+        assert_eq!(person.name_or_claim().unwrap().len(), 255);
+        assert!(person.is_called(&"猪".repeat(1_000)));
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_to_read_is_a_list_all_the_same() {
+        let peer = connection(1, 7272);
+        let mut told = Told::default();
+        told.asks(&peer, "x");
+        told.says(&peer, Direction::ServerToClient, &"x".repeat(70_000));
+        told.announces(&peer, "x", 7);
+        assert_eq!(told.0.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
     }
 }

@@ -224,6 +224,19 @@ impl Reassembler {
         self.offset.checked_add_signed(i64::from(distance))
     }
 
+    /// Stream offset up to which an acknowledgment reaches, where all before it, its FIN included, was seen to be sent
+    /// or is known to be missing.
+    pub fn acknowledged_offset(&self, acknowledgment: SequenceNumber) -> Option<u64> {
+        self.offset_of(acknowledgment).filter(|to| *to <= self.sent_end())
+    }
+
+    /// Offset behind all that was seen to be sent, the FIN included.
+    fn sent_end(&self) -> u64 {
+        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
+        let seen = last.map_or(self.offset, |(from, run)| from + run.length).max(self.offset);
+        self.fin.map_or(seen, |fin| seen.max(fin.at + 1))
+    }
+
     /// Payload bytes that were seen more than once.
     pub const fn bytes_retransmitted(&self) -> u64 {
         self.bytes_retransmitted
@@ -496,9 +509,7 @@ impl Reassembler {
 
     /// Up to which offset an acknowledgment is noted: its sender can only have what was sent.
     fn acknowledgeable(&self, vantage: Vantage, shared: &Shared) -> u64 {
-        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
-        let seen = last.map_or(self.offset, |(from, run)| from + run.length).max(self.offset);
-        let seen = self.fin.map_or(seen, |fin| seen.max(fin.at + 1));
+        let seen = self.sent_end();
         match vantage {
             Vantage::Leaving => u64::MAX,
             // Of what it acknowledges, all must have left the observed socket. The 1 is for an unseen FIN.

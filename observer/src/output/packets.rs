@@ -47,6 +47,11 @@ struct Numbers {
 }
 
 impl Conversations {
+    /// Takes note of a packet that is not shown: the numbers of later ones may be relative to its.
+    pub fn pass_over(&mut self, packet: &PacketSeen<'_>) {
+        self.numbers(&packet.segment, packet.scope);
+    }
+
     fn numbers(&mut self, segment: &Segment<'_>, scope: u64) -> Numbers {
         let (sequence, acknowledgment) = (segment.sequence.0, segment.acknowledgment.0);
         if !segment.flags.ack() {
@@ -293,7 +298,8 @@ fn write_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'\n');
     for (index, &byte) in bytes.iter().enumerate() {
         match byte {
-            b'\r' if bytes.get(index + 1) == Some(&b'\n') => {}
+            // tcpdump prints no dot for one before a line end, nor for one of the last two bytes.
+            b'\r' if bytes.len() - index <= 2 || bytes.get(index + 1) == Some(&b'\n') => {}
             b'\t' | b'\n' | b' '..=b'~' => out.push(byte),
             _ => out.push(b'.'),
         }
@@ -303,4 +309,32 @@ fn write_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
 fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     // Writing to a vector cannot fail.
     let _ = out.write_fmt(arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn carriage_returns_are_dots_only_where_tcpdump_makes_them_dots() {
+        for (bytes, shown) in
+            [("A\r", "A"), ("A\rB", "AB"), ("A\rBC", "A.BC"), ("A\r\r", "A"), ("A\r\nB", "A\nB")]
+        {
+            let mut out = Vec::new();
+            write_ascii(&mut out, bytes.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\n{shown}"), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_conversations_are_remembered() {
+        let mut conversations = Conversations::default();
+        for scope in 0..CONVERSATIONS_MAX as u64 + 10 {
+            let origin = Origin { low: 0, high: 0 };
+            let end = SocketAddr::from(([127, 0, 0, 1], 1));
+            conversations.remember((scope, end, end), origin);
+        }
+        assert_eq!(conversations.origins.len(), CONVERSATIONS_MAX);
+        assert_eq!(conversations.in_order.len(), CONVERSATIONS_MAX);
+    }
 }

@@ -81,7 +81,8 @@ impl Sink for Output {
         }
         // Whoever closes the connection is still known by name.
         let closes = matches!(record.kind, Kind::ConnectionClosed(_));
-        if !closes {
+        let learns = self.filter.asks_for_people() || matches!(self.layout, Layout::Explain(_));
+        if learns && !closes {
             self.people.learn(record);
         }
         let is_shown = self.filter.shows(record, &self.people);
@@ -96,9 +97,11 @@ impl Sink for Output {
             Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
             Layout::Text(text) if is_shown => text.write(&mut self.buffer, record),
             Layout::Json if is_shown => json::write(&mut self.buffer, record),
-            Layout::Text(_) | Layout::Json => {}
+            // The numbers of later packets depend on those before.
+            Layout::Text(text) => text.pass_over(record),
+            Layout::Json => {}
         }
-        if closes {
+        if learns && closes {
             self.people.learn(record);
         }
     }

@@ -73,6 +73,13 @@ impl Text {
         out.push(b'\n');
     }
 
+    /// Takes note of a record that is not shown.
+    pub fn pass_over(&mut self, record: &Record<'_>) {
+        if let Kind::Packet(packet) = &record.kind {
+            self.conversations.pass_over(packet);
+        }
+    }
+
     /// Appends what stands behind the addresses.
     pub fn write_content(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match &record.kind {

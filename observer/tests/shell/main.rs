@@ -2,6 +2,7 @@
 //!
 //! Owns nothing but its modules; one binary, since each test binary is linked anew.
 
+mod explain;
 mod filters;
 mod golden;
 mod live_refused;

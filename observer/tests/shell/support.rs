@@ -26,6 +26,7 @@ pub enum From {
 
 /// Builds the IP packets of one TCP connection from 10.0.0.1:40000 to 10.0.0.2.
 pub struct Conversation {
+    client_port: u16,
     server_port: u16,
     next_sequence: [u32; 2],
     /// IP packets in order.
@@ -40,8 +41,13 @@ const ACK: u8 = 0x10;
 impl Conversation {
     /// TCP's handshake.
     pub fn open(server_port: u16) -> Self {
-        let mut conversation =
-            Self { server_port, next_sequence: [1_000, u32::MAX - 20], packets: Vec::new() };
+        Self::open_from(40_000, server_port)
+    }
+
+    /// The same, from another port of the client.
+    pub fn open_from(client_port: u16, server_port: u16) -> Self {
+        let next_sequence = [1_000, u32::MAX - 20];
+        let mut conversation = Self { client_port, server_port, next_sequence, packets: Vec::new() };
         conversation.segment(From::Client, SYN, b"");
         conversation.segment(From::Server, SYN | ACK, b"");
         conversation.segment(From::Client, ACK, b"");
@@ -54,6 +60,21 @@ impl Conversation {
         conversation.send(From::Client, REQUEST.as_bytes());
         conversation.send(From::Server, ANSWER.as_bytes());
         conversation
+    }
+
+    /// An acknowledgment of all that the other end sent.
+    pub fn acknowledge(&mut self, from: From) {
+        self.segment(from, ACK, b"");
+    }
+
+    /// The same, as somebody may forge it, so far beyond everything in both directions.
+    pub fn forge_acknowledgment(&mut self, from: From, beyond: [u32; 2]) {
+        let before = self.next_sequence;
+        let (own, other) = if from == From::Client { (0, 1) } else { (1, 0) };
+        self.next_sequence[own] = before[own].wrapping_add(beyond[0]);
+        self.next_sequence[other] = before[other].wrapping_add(beyond[1]);
+        self.acknowledge(from);
+        self.next_sequence = before;
     }
 
     /// Bytes in one segment.
@@ -82,7 +103,7 @@ impl Conversation {
 
     fn segment(&mut self, from: From, flags: u8, payload: &[u8]) {
         let (own, other) = if from == From::Client { (0, 1) } else { (1, 0) };
-        let ports = [40_000, self.server_port];
+        let ports = [self.client_port, self.server_port];
         let addresses = [[10, 0, 0, 1], [10, 0, 0, 2]];
         let length = u16::try_from(40 + payload.len()).unwrap();
         let mut packet = vec![0x45, 0];

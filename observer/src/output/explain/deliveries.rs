@@ -1,176 +1,298 @@
 //! Whether what was said to several reached all of them.
 //!
-//! Owns who is expected to get something, to whom it was sent, and who acknowledged it. Must not know sentences. Bounded:
-//! [`DELIVERIES_MAX`] are under way; the oldest gives way and is told of as it stands.
+//! Owns who is expected to get something, to whom it was sent, and who acknowledged it. Must not know sentences, nor who
+//! is a member. Bounded: [`DELIVERIES_MAX`] are under way, [`OF_ONE_SENDER_MAX`] of one sender; the oldest gives way and
+//! is told of with what is open as unknown.
+//!
+//! What is said here is said to people who trust it: nothing is called delivered that was not acknowledged by everybody
+//! who may have been meant, and nothing is called lost where bytes were missed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 
-use observer_core::chat::{EventKind, Uid, User};
+use observer_core::chat::{EventKind, Recipient, Uid};
 use observer_core::record::ConnectionId;
 
+use crate::people::Chat;
+
 /// Deliveries under way at the same time.
-pub const DELIVERIES_MAX: usize = 256;
+pub const DELIVERIES_MAX: usize = 128;
+
+/// Deliveries of one sender under way at the same time.
+pub const OF_ONE_SENDER_MAX: usize = 32;
 
 /// What is on its way to its recipients.
 #[derive(Debug, Default)]
 pub struct Deliveries {
-    under_way: VecDeque<Delivery>,
+    /// By number, which is their order.
+    under_way: BTreeMap<u64, Delivery>,
+    by_message: HashMap<Message, VecDeque<u64>>,
+    mailboxes: HashMap<ConnectionId, Mailbox>,
+    last: u64,
+    hasher: RandomState,
+}
+
+/// What tells messages apart, on their way in and on their way out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    chat: Chat,
+    kind: EventKind,
+    /// Who logs in, or says it.
+    uid: Option<Uid>,
+    recipient: Option<Recipient>,
+    /// Of the content, with a key of this run's.
+    hash: u64,
 }
 
 #[derive(Debug)]
 struct Delivery {
-    kind: EventKind,
-    uid: Option<Uid>,
-    content: Option<Box<str>>,
+    message: Message,
+    sender: ConnectionId,
     what: String,
-    recipients: Vec<(ConnectionId, State)>,
+    expected: usize,
+    arrived: usize,
+    unknown: usize,
+    failed: usize,
+    was_sent: bool,
+    /// Somebody may have been meant who is not known.
+    others: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Expected,
-    /// Acknowledged once the stream is acknowledged up to here.
-    Sent(u64),
-    Arrived,
-    Unknown,
-    Failed,
+/// What one client is to get.
+#[derive(Debug, Default)]
+struct Mailbox {
+    expected: VecDeque<Expected>,
+    /// The stream's end behind it, in order.
+    sent: VecDeque<(u64, u64)>,
+    /// What this client sent.
+    own: VecDeque<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    delivery: u64,
+    /// Bytes were missed since: it may have been in them.
+    is_unknown: bool,
 }
 
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// Whose it was.
+    pub sender: ConnectionId,
     /// Who was to get it.
     pub expected: usize,
     /// Who acknowledged it.
     pub arrived: usize,
-    /// Of whom it is not known, since bytes were missed.
-    pub unknown: usize,
+    /// Whether there is anybody of whom it is not known.
+    pub has_unknown: bool,
     /// What was delivered.
     pub what: String,
 }
 
 impl Delivery {
-    fn state_of(&mut self, connection: ConnectionId) -> Option<&mut State> {
-        self.recipients.iter_mut().find(|(id, _)| *id == connection).map(|(_, state)| state)
+    const fn open(&self) -> usize {
+        self.expected.saturating_sub(self.arrived).saturating_sub(self.unknown).saturating_sub(self.failed)
     }
 
-    fn outcome(&self) -> Outcome {
-        let count =
-            |wanted: fn(State) -> bool| self.recipients.iter().filter(|(_, state)| wanted(*state)).count();
+    fn outcome(self) -> Outcome {
         Outcome {
-            expected: self.recipients.len(),
-            arrived: count(|state| state == State::Arrived),
-            unknown: count(|state| state == State::Unknown),
-            what: self.what.clone(),
+            sender: self.sender,
+            expected: self.expected,
+            arrived: self.arrived,
+            // Of what nobody was sent it is not even known whether the server passed it on as it was said.
+            has_unknown: self.others || self.unknown > 0 || self.open() > 0 || !self.was_sent,
+            what: self.what,
         }
-    }
-
-    fn is_over(&self) -> bool {
-        !self.recipients.iter().any(|(_, state)| matches!(state, State::Expected | State::Sent(_)))
     }
 }
 
 impl Deliveries {
-    /// Something is to reach these.
+    /// What tells a message apart.
+    pub fn message(
+        &self,
+        chat: Chat,
+        kind: EventKind,
+        uid: Option<&Uid>,
+        recipient: Option<&Recipient>,
+        content: &str,
+    ) -> Message {
+        let hash = self.hasher.hash_one(content);
+        Message { chat, kind, uid: uid.cloned(), recipient: recipient.cloned(), hash }
+    }
+
+    /// Something is to reach these. `others`: and perhaps more. Returns what gives way.
     pub fn expect(
         &mut self,
-        kind: EventKind,
-        user: Option<&User>,
-        content: Option<&str>,
-        recipients: Vec<ConnectionId>,
+        message: Message,
+        sender: ConnectionId,
+        recipients: &[ConnectionId],
+        others: bool,
         what: String,
-    ) {
-        let recipients: Vec<_> = recipients.into_iter().map(|id| (id, State::Expected)).collect();
+    ) -> Option<Outcome> {
         if recipients.is_empty() {
-            return;
+            return None;
         }
-        if self.under_way.len() >= DELIVERIES_MAX {
-            self.under_way.pop_front();
+        let own = &self.mailboxes.entry(sender).or_default().own;
+        let oldest = if own.len() >= OF_ONE_SENDER_MAX {
+            own.front().copied()
+        } else if self.under_way.len() >= DELIVERIES_MAX {
+            self.under_way.keys().next().copied()
+        } else {
+            None
+        };
+        let gives_way = oldest.and_then(|oldest| self.take(oldest)).map(Delivery::outcome);
+        self.last += 1;
+        let number = self.last;
+        for recipient in recipients {
+            self.expect_of(*recipient, number);
         }
-        let uid = user.and_then(|user| user.uid.clone());
-        self.under_way.push_back(Delivery { kind, uid, content: content.map(Into::into), what, recipients });
+        self.mailboxes.entry(sender).or_default().own.push_back(number);
+        self.by_message.entry(message.clone()).or_default().push_back(number);
+        let delivery = Delivery {
+            message,
+            sender,
+            what,
+            expected: recipients.len(),
+            arrived: 0,
+            unknown: 0,
+            failed: 0,
+            was_sent: false,
+            others,
+        };
+        self.under_way.insert(number, delivery);
+        gives_way
     }
 
-    /// Whether something of this kind and user is under way.
-    pub fn expects(&self, kind: EventKind, user: Option<&User>) -> bool {
-        let uid = user.and_then(|user| user.uid.as_ref());
-        self.under_way.iter().any(|it| it.kind == kind && it.uid.as_ref() == uid)
+    fn expect_of(&mut self, recipient: ConnectionId, delivery: u64) {
+        let mailbox = self.mailboxes.entry(recipient).or_default();
+        // What is no longer under way would pile up behind a client that gets nothing.
+        while mailbox.expected.front().is_some_and(|first| !self.under_way.contains_key(&first.delivery)) {
+            mailbox.expected.pop_front();
+        }
+        mailbox.expected.push_back(Expected { delivery, is_unknown: false });
     }
 
-    /// It was sent to one of them, up to this position of the stream.
-    pub fn handle_sent(
-        &mut self,
-        kind: EventKind,
-        user: Option<&User>,
-        content: Option<&str>,
-        connection: ConnectionId,
-        stream_end: Option<u64>,
-    ) {
-        let uid = user.and_then(|user| user.uid.as_ref());
+    /// Whether such a message is under way.
+    pub fn expects(&self, message: &Message) -> bool {
+        self.by_message.contains_key(message)
+    }
+
+    /// It was sent to a client, up to this position of the stream.
+    pub fn handle_sent(&mut self, message: &Message, connection: ConnectionId, stream_end: Option<u64>) {
+        let Some(numbers) = self.by_message.get(message) else { return };
+        let mailbox = self.mailboxes.entry(connection).or_default();
         // Equal contents repeat: the first that still waits for this recipient is meant.
-        let state = self
-            .under_way
-            .iter_mut()
-            .filter(|it| it.kind == kind && it.uid.as_ref() == uid && it.content.as_deref() == content)
-            .filter_map(|it| it.state_of(connection))
-            .find(|state| matches!(state, State::Expected | State::Unknown));
-        if let Some(state) = state {
-            *state = stream_end.map_or(State::Unknown, State::Sent);
+        let at = mailbox.expected.iter().position(|expected| numbers.contains(&expected.delivery));
+        let number = match at.and_then(|at| mailbox.expected.remove(at)) {
+            Some(expected) => {
+                let Some(delivery) = self.under_way.get_mut(&expected.delivery) else { return };
+                delivery.unknown -= usize::from(expected.is_unknown);
+                expected.delivery
+            }
+            // To somebody of whom it was not known that they are meant; the last one said is the likeliest.
+            None => {
+                let Some(&number) = numbers.back() else { return };
+                let Some(delivery) = self.under_way.get_mut(&number) else { return };
+                delivery.expected += 1;
+                number
+            }
+        };
+        let Some(delivery) = self.under_way.get_mut(&number) else { return };
+        delivery.was_sent = true;
+        match stream_end {
+            Some(end) => mailbox.sent.push_back((end, number)),
+            None => delivery.unknown += 1,
         }
     }
 
     /// A client acknowledged what it was sent up to this position. Returns what has reached everybody by that.
     pub fn handle_acknowledgment(&mut self, connection: ConnectionId, to: u64) -> Vec<Outcome> {
-        for delivery in &mut self.under_way {
-            if let Some(state) = delivery.state_of(connection)
-                && matches!(state, State::Sent(end) if *end <= to)
-            {
-                *state = State::Arrived;
+        let mut over = Vec::new();
+        while let Some(mailbox) = self.mailboxes.get_mut(&connection)
+            && mailbox.sent.front().is_some_and(|(end, _)| *end <= to)
+            && let Some((_, number)) = mailbox.sent.pop_front()
+        {
+            if let Some(delivery) = self.under_way.get_mut(&number) {
+                delivery.arrived += 1;
+                over.extend(self.take_if_over(number));
             }
         }
-        self.take_over()
+        over
     }
 
     /// Bytes to this client were not seen: what it still waits for may have been in them.
     pub fn handle_gap(&mut self, connection: ConnectionId) {
-        for delivery in &mut self.under_way {
-            if let Some(state) = delivery.state_of(connection)
-                && *state == State::Expected
-            {
-                *state = State::Unknown;
+        let Some(mailbox) = self.mailboxes.get_mut(&connection) else { return };
+        for expected in mailbox.expected.iter_mut().filter(|expected| !expected.is_unknown) {
+            expected.is_unknown = true;
+            if let Some(delivery) = self.under_way.get_mut(&expected.delivery) {
+                delivery.unknown += 1;
             }
         }
     }
 
-    /// This client's connection is over. Returns what waited for it alone.
-    pub fn handle_close(&mut self, connection: ConnectionId) -> Vec<Outcome> {
-        for delivery in &mut self.under_way {
-            if let Some(state) = delivery.state_of(connection) {
-                match *state {
-                    State::Expected => *state = State::Failed,
-                    State::Sent(_) => *state = State::Unknown,
-                    State::Arrived | State::Unknown | State::Failed => {}
+    /// The server refused something that this client sent: what nobody was sent of it is on no way any more.
+    pub fn handle_refusal(&mut self, sender: ConnectionId) {
+        let Some(mailbox) = self.mailboxes.get(&sender) else { return };
+        let unsent = |number: &&u64| self.under_way.get(number).is_some_and(|delivery| !delivery.was_sent);
+        if let Some(number) = mailbox.own.iter().find(unsent).copied() {
+            self.take(number);
+        }
+    }
+
+    /// This client's connection is over. `is_whole`: and all that it was sent was seen. Returns what waited for it alone.
+    pub fn handle_close(&mut self, connection: ConnectionId, is_whole: bool) -> Vec<Outcome> {
+        let Some(Mailbox { expected, sent, own }) = self.mailboxes.remove(&connection) else {
+            return Vec::new();
+        };
+        // Its sayings are under way all the same.
+        self.mailboxes.insert(connection, Mailbox { own, ..Mailbox::default() });
+        let mut over = Vec::new();
+        for Expected { delivery: number, is_unknown } in expected {
+            if let Some(delivery) = self.under_way.get_mut(&number) {
+                if !is_unknown {
+                    *if is_whole { &mut delivery.failed } else { &mut delivery.unknown } += 1;
                 }
+                over.extend(self.take_if_over(number));
             }
         }
-        self.take_over()
+        for (_, number) in sent {
+            if let Some(delivery) = self.under_way.get_mut(&number) {
+                delivery.unknown += 1;
+                over.extend(self.take_if_over(number));
+            }
+        }
+        if self.mailboxes.get(&connection).is_some_and(|mailbox| mailbox.own.is_empty()) {
+            self.mailboxes.remove(&connection);
+        }
+        over
     }
 
     /// The run is over: everything as it stands.
     pub fn end(&mut self) -> Vec<Outcome> {
-        self.under_way.drain(..).map(|delivery| delivery.outcome()).collect()
+        self.mailboxes.clear();
+        self.by_message.clear();
+        std::mem::take(&mut self.under_way).into_values().map(Delivery::outcome).collect()
     }
 
-    fn take_over(&mut self) -> Vec<Outcome> {
-        let mut over = Vec::new();
-        self.under_way.retain(|delivery| {
-            let is_over = delivery.is_over();
-            if is_over {
-                over.push(delivery.outcome());
+    fn take_if_over(&mut self, number: u64) -> Option<Outcome> {
+        let is_over = self.under_way.get(&number).is_some_and(|delivery| delivery.open() == 0);
+        is_over.then(|| self.take(number)).flatten().map(Delivery::outcome)
+    }
+
+    fn take(&mut self, number: u64) -> Option<Delivery> {
+        let delivery = self.under_way.remove(&number)?;
+        if let Some(numbers) = self.by_message.get_mut(&delivery.message) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_message.remove(&delivery.message);
             }
-            !is_over
-        });
-        over
+        }
+        if let Some(mailbox) = self.mailboxes.get_mut(&delivery.sender) {
+            mailbox.own.retain(|other| *other != number);
+        }
+        Some(delivery)
     }
 }
 
@@ -180,55 +302,131 @@ mod tests {
 
     const ONE: ConnectionId = ConnectionId(1);
     const TWO: ConnectionId = ConnectionId(2);
+    const THREE: ConnectionId = ConnectionId(3);
 
-    fn user() -> User {
-        User { uid: Some(Uid::Number(7)), name: None }
+    fn hi(deliveries: &Deliveries) -> Message {
+        let uid = Uid::Number(7);
+        deliveries.message((0, 7272), EventKind::Say, Some(&uid), Some(&Recipient::All), "hi")
     }
 
-    fn said(content: &str) -> Deliveries {
+    fn say(deliveries: &mut Deliveries) -> Option<Outcome> {
+        let message = hi(deliveries);
+        deliveries.expect(message, ONE, &[ONE, TWO], false, "hi".to_owned())
+    }
+
+    fn said() -> Deliveries {
         let mut deliveries = Deliveries::default();
-        deliveries.expect(EventKind::Say, Some(&user()), Some(content), vec![ONE, TWO], content.to_owned());
+        say(&mut deliveries);
         deliveries
     }
 
-    fn outcome(arrived: usize, unknown: usize) -> Vec<Outcome> {
-        vec![Outcome { expected: 2, arrived, unknown, what: "hi".to_owned() }]
+    fn send(deliveries: &mut Deliveries, connection: ConnectionId, end: u64) {
+        let message = hi(deliveries);
+        deliveries.handle_sent(&message, connection, Some(end));
+    }
+
+    fn outcome(expected: usize, arrived: usize, has_unknown: bool) -> Vec<Outcome> {
+        vec![Outcome { sender: ONE, expected, arrived, has_unknown, what: "hi".to_owned() }]
     }
 
     #[test]
     fn what_was_said_is_delivered_when_the_last_recipient_acknowledged_all_of_it() {
-        let mut deliveries = said("hi");
-        deliveries.handle_sent(EventKind::Say, Some(&user()), Some("hi"), ONE, Some(100));
+        let mut deliveries = said();
+        send(&mut deliveries, ONE, 100);
         assert_eq!(deliveries.handle_acknowledgment(ONE, 100), []);
-        deliveries.handle_sent(EventKind::Say, Some(&user()), Some("hi"), TWO, Some(50));
+        send(&mut deliveries, TWO, 50);
         assert_eq!(deliveries.handle_acknowledgment(TWO, 49), []);
-        assert_eq!(deliveries.handle_acknowledgment(TWO, 50), outcome(2, 0));
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 50), outcome(2, 2, false));
         assert_eq!(deliveries.end(), []);
     }
 
     #[test]
     fn equal_contents_are_delivered_one_by_one() {
-        let mut deliveries = said("hi");
-        deliveries.expect(EventKind::Say, Some(&user()), Some("hi"), vec![ONE, TWO], "hi".to_owned());
+        let mut deliveries = said();
+        say(&mut deliveries);
         for connection in [ONE, TWO] {
-            deliveries.handle_sent(EventKind::Say, Some(&user()), Some("hi"), connection, Some(10));
+            send(&mut deliveries, connection, 10);
         }
         deliveries.handle_acknowledgment(ONE, 10);
-        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 0));
-        assert_eq!(deliveries.end(), outcome(0, 0));
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 2, false));
+        assert_eq!(deliveries.end(), outcome(2, 0, true));
     }
 
     #[test]
     fn where_bytes_are_missing_it_is_unknown_and_where_nothing_was_sent_it_failed() {
-        let mut deliveries = said("hi");
-        deliveries.handle_sent(EventKind::Say, Some(&user()), Some("hi"), ONE, Some(10));
-        deliveries.handle_acknowledgment(ONE, 10);
-        deliveries.handle_gap(TWO);
-        assert_eq!(deliveries.handle_close(TWO), outcome(1, 1));
+        for (is_whole, gap, has_unknown) in [(true, true, true), (false, false, true), (true, false, false)] {
+            let mut deliveries = said();
+            send(&mut deliveries, ONE, 10);
+            assert_eq!(deliveries.handle_acknowledgment(ONE, 10), []);
+            if gap {
+                deliveries.handle_gap(TWO);
+                assert_eq!(deliveries.end(), outcome(2, 1, has_unknown));
+            } else {
+                assert_eq!(deliveries.handle_close(TWO, is_whole), outcome(2, 1, has_unknown));
+            }
+        }
+    }
 
-        let mut deliveries = said("hi");
-        deliveries.handle_sent(EventKind::Say, Some(&user()), Some("hi"), ONE, Some(10));
-        assert_eq!(deliveries.handle_acknowledgment(ONE, 10), []);
-        assert_eq!(deliveries.handle_close(TWO), outcome(1, 0));
+    #[test]
+    fn what_comes_after_a_gap_counts_all_the_same() {
+        let mut deliveries = said();
+        deliveries.handle_gap(TWO);
+        send(&mut deliveries, TWO, 10);
+        send(&mut deliveries, ONE, 10);
+        deliveries.handle_acknowledgment(ONE, 10);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 2, false));
+    }
+
+    #[test]
+    fn whoever_gets_it_unexpectedly_has_to_acknowledge_it_too() {
+        let mut deliveries = said();
+        for connection in [ONE, TWO, THREE] {
+            send(&mut deliveries, connection, 10);
+        }
+        deliveries.handle_acknowledgment(ONE, 10);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), []);
+        assert_eq!(deliveries.handle_acknowledgment(THREE, 10), outcome(3, 3, false));
+    }
+
+    #[test]
+    fn what_the_server_refused_takes_nothing_from_what_is_said_later() {
+        let mut deliveries = said();
+        deliveries.handle_refusal(ONE);
+        say(&mut deliveries);
+        for connection in [ONE, TWO] {
+            send(&mut deliveries, connection, 10);
+        }
+        deliveries.handle_acknowledgment(ONE, 10);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 2, false));
+        assert_eq!(deliveries.end(), []);
+    }
+
+    #[test]
+    fn one_sender_s_oldest_gives_way_and_is_told_of_as_unknown() {
+        let mut deliveries = said();
+        for _ in 1..OF_ONE_SENDER_MAX {
+            assert_eq!(say(&mut deliveries), None);
+        }
+        assert_eq!(say(&mut deliveries), outcome(2, 0, true).pop());
+        assert_eq!(deliveries.under_way.len(), OF_ONE_SENDER_MAX);
+        // What is over does not pile up.
+        for _ in 0..1_000 {
+            say(&mut deliveries);
+        }
+        assert!(deliveries.mailboxes[&TWO].expected.len() <= OF_ONE_SENDER_MAX + 1);
+    }
+
+    #[test]
+    fn only_so_many_are_under_way_and_a_closed_connection_leaves_nothing() {
+        let mut deliveries = Deliveries::default();
+        for sender in 0..1_000 {
+            let message = hi(&deliveries);
+            deliveries.expect(message, ConnectionId(sender), &[ONE], false, String::new());
+        }
+        assert_eq!(deliveries.under_way.len(), DELIVERIES_MAX);
+        for sender in 0..1_000 {
+            deliveries.handle_close(ConnectionId(sender), true);
+        }
+        assert!(deliveries.mailboxes.is_empty() && deliveries.by_message.is_empty());
     }
 }

@@ -2,8 +2,8 @@
 //! and what it says, in clear.
 //!
 //! Owns which sentence a packet gets, and the order of sentence, packet and content. Must not know where lines go, nor
-//! how the chat's users are told apart, which `people` does. Bounded: keeps for each connection what waits for its
-//! acknowledgment (`WAITING_MAX` things), and `deliveries` bounds its own.
+//! how the chat's users are told apart, which `people` does. Bounded: keeps what waits for its acknowledgment
+//! (`WAITING_MAX` things a direction, `WAITING_TOTAL_MAX` in all), and `deliveries` bounds its own.
 
 mod deliveries;
 mod sentences;
@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 
 use observer_core::Record;
 use observer_core::chat::{Event, EventKind, Recipient, User};
-use observer_core::record::{Connection, ConnectionId, Direction, Frame, Handshake, How, Kind, Message};
+use observer_core::record::{
+    Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
+};
 use observer_core::tcp::segment::Flags;
 use observer_core::websocket::frame::Opcode;
 
@@ -24,11 +26,14 @@ use super::clock::{Clock, TimeStyle};
 use super::escape::write_text;
 use super::packets::{Conversations, Layout, write_packet};
 use super::palette::Palette;
-use super::text::{Detail, Text, cause_words};
-use crate::people::People;
+use super::text::{Detail, Text};
+use crate::people::{Chat, People, Person, chat_of};
 
 /// Things of one direction that may wait for their acknowledgment; of further ones none is told.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 64;
+
+/// The same, of all connections together.
+const WAITING_TOTAL_MAX: usize = 65_536;
 
 /// Connections that are remembered after their end.
 const CLOSED_MAX: usize = 64;
@@ -49,6 +54,8 @@ pub struct Explain {
     deliveries: Deliveries,
     closed: VecDeque<Closed>,
     group: Group,
+    waiting_total: usize,
+    left_out: u64,
     connections: u64,
 }
 
@@ -59,6 +66,10 @@ struct Streams {
     sent: [u64; 2],
     acknowledged: [u64; 2],
     upgrade_asked: bool,
+    /// Whether bytes were missed: what is told behind them may have happened before.
+    has_gaps: bool,
+    /// Whether the last record of this connection was shown.
+    is_shown: bool,
 }
 
 /// Something that was sent, and is not known to have arrived.
@@ -87,8 +98,12 @@ struct Group {
     sentences: Vec<String>,
     /// What the header says, or what follows from it.
     last_sentences: Vec<String>,
+    /// What is told whether the packet is shown or not.
+    outcomes: Vec<String>,
     content: Vec<u8>,
-    is_shown: bool,
+    records: usize,
+    records_shown: usize,
+    packet_shown: bool,
 }
 
 /// What is said of a packet's header once its payload is known.
@@ -117,6 +132,8 @@ impl Explain {
             deliveries: Deliveries::default(),
             closed: VecDeque::new(),
             group: Group::default(),
+            waiting_total: 0,
+            left_out: 0,
             connections: 0,
         }
     }
@@ -126,7 +143,7 @@ impl Explain {
         match (&record.kind, record.connection) {
             (Kind::Packet(packet), connection) => {
                 self.end_packet(out, people);
-                self.group.is_shown = is_shown;
+                self.group.packet_shown = is_shown;
                 self.group.connection = connection.cloned();
                 self.clock.write(&mut self.group.line, record.time);
                 self.group.line.push(b' ');
@@ -144,22 +161,32 @@ impl Explain {
             (Kind::Summary(_), _) => self.end(out, people),
             (_, None) => {}
             (kind, Some(connection)) => {
-                if let Kind::ConnectionClosed(_) = kind
-                    && let Some(packet) = self.group.packet.take()
-                {
+                let closes = matches!(kind, Kind::ConnectionClosed(_));
+                if closes && let Some(packet) = self.group.packet.take() {
                     // While it is known who is who.
                     self.explain_packet(packet, people);
                 }
-                self.group.is_shown |= is_shown;
                 if self.group.connection.is_none() {
                     self.group.connection = Some(connection.clone());
                 }
-                if is_shown && !matches!(kind, Kind::ConnectionOpened(_)) {
+                if !matches!(kind, Kind::ConnectionOpened(_)) {
+                    self.group.records += 1;
+                    self.group.records_shown += usize::from(is_shown);
+                    self.streams.entry(connection.id).or_default().is_shown = is_shown;
+                }
+                let before = [self.group.sentences.len(), self.group.last_sentences.len()];
+                self.explain(kind, connection, record.stream_end, people);
+                if !is_shown {
+                    self.group.sentences.truncate(before[0]);
+                    self.group.last_sentences.truncate(before[1]);
+                } else if !matches!(kind, Kind::ConnectionOpened(_)) {
                     self.group.content.extend(b"    ");
                     self.text.write_content(&mut self.group.content, record);
                     self.group.content.push(b'\n');
                 }
-                self.explain(kind, connection, record.stream_end, people);
+                if closes && self.group.line.is_empty() {
+                    self.end_packet(out, people);
+                }
             }
         }
     }
@@ -169,20 +196,25 @@ impl Explain {
         if let Some(packet) = self.group.packet.take() {
             self.explain_packet(packet, people);
         }
-        let Group { line, mut sentences, mut last_sentences, content, is_shown, .. } =
-            std::mem::take(&mut self.group);
-        sentences.append(&mut last_sentences);
-        if !is_shown || (sentences.is_empty() && line.is_empty() && content.is_empty()) {
+        let mut group = std::mem::take(&mut self.group);
+        // Of a packet all of whose messages are hidden, nothing is left to show.
+        let is_shown = if group.records > 0 { group.records_shown > 0 } else { group.packet_shown };
+        if !is_shown {
+            group = Group { outcomes: group.outcomes, ..Group::default() };
+        }
+        group.sentences.append(&mut group.last_sentences);
+        group.sentences.append(&mut group.outcomes);
+        if group.sentences.is_empty() && group.line.is_empty() && group.content.is_empty() {
             return;
         }
-        for sentence in &sentences {
+        for sentence in &group.sentences {
             out.extend(self.palette.event.as_bytes());
             out.extend(b"# ");
             write_text(out, sentence, self.palette.escape);
             out.extend(self.palette.reset.as_bytes());
             out.push(b'\n');
         }
-        for part in [line, content] {
+        for part in [group.line, group.content] {
             out.extend(&part);
             if part.last().is_some_and(|last| *last != b'\n') {
                 out.push(b'\n');
@@ -192,16 +224,15 @@ impl Explain {
     }
 
     fn end(&mut self, out: &mut Vec<u8>, people: &People) {
-        for outcome in self.deliveries.end() {
-            let told = self.delivery(&outcome);
-            self.group.last_sentences.push(told);
-        }
-        self.group.is_shown = true;
+        let outcomes = self.deliveries.end();
+        self.tell_outcomes(outcomes);
         self.end_packet(out, people);
-        let count = self.connections.to_string();
-        for sentence in
-            [self.sentence(Sentence::Legend, &[]), self.sentence(Sentence::Connections, &[&count])]
-        {
+        let mut last = vec![self.sentence(Sentence::Legend, &[])];
+        if self.left_out > 0 {
+            last.push(self.sentence(Sentence::LeftOut, &[&self.left_out.to_string()]));
+        }
+        last.push(self.sentence(Sentence::Connections, &[&self.connections.to_string()]));
+        for sentence in last {
             out.extend(sentence.as_bytes());
             out.push(b'\n');
         }
@@ -326,6 +357,7 @@ impl Explain {
         while waiting.front().is_some_and(|first| first.end <= to) {
             arrived.extend(waiting.pop_front().map(|first| first.what));
         }
+        self.waiting_total -= arrived.len();
         if !arrived.is_empty() {
             let told = self.sentence(Sentence::Acknowledges, &[receiver, &arrived.join(", ")]);
             self.group.last_sentences.push(told);
@@ -333,18 +365,30 @@ impl Explain {
             self.say(Sentence::AcknowledgesBytes, &[receiver, &to.to_string()]);
         }
         if direction == Direction::ClientToServer {
-            for outcome in self.deliveries.handle_acknowledgment(connection, to) {
-                let told = self.delivery(&outcome);
-                self.group.last_sentences.push(told);
+            let outcomes = self.deliveries.handle_acknowledgment(connection, to);
+            self.tell_outcomes(outcomes);
+        }
+    }
+
+    /// Tells of deliveries whose sender's connection is shown, or whose last recipient's is.
+    fn tell_outcomes(&mut self, outcomes: impl IntoIterator<Item = Outcome>) {
+        for outcome in outcomes {
+            let is_shown = |streams: Option<&Streams>| streams.is_some_and(|streams| streams.is_shown);
+            let recipient = self.group.connection.as_ref().map(|connection| connection.id);
+            let told = self.delivery(&outcome);
+            if is_shown(self.streams.get(&outcome.sender))
+                || recipient.is_some_and(|recipient| is_shown(self.streams.get(&recipient)))
+            {
+                self.group.outcomes.push(told);
             }
         }
     }
 
     fn delivery(&self, outcome: &Outcome) -> String {
         let (arrived, of) = (outcome.arrived.to_string(), outcome.expected.to_string());
-        let sentence = match (outcome.arrived == outcome.expected, outcome.unknown > 0) {
-            (true, _) => Sentence::Delivered,
-            (false, true) => Sentence::DeliveryUnknown,
+        let sentence = match (outcome.has_unknown, outcome.arrived == outcome.expected) {
+            (true, _) => Sentence::DeliveryUnknown,
+            (false, true) => Sentence::Delivered,
             (false, false) => Sentence::NotDelivered,
         };
         self.sentence(sentence, &[&arrived, &of, &outcome.what])
@@ -368,7 +412,9 @@ impl Explain {
             Kind::Gap(gap) => {
                 let sender = self.sender_name(connection, gap.direction, people);
                 let bytes = gap.length.to_string();
-                self.say(Sentence::Gap, &[&sender, &bytes, cause_words(gap.cause)]);
+                let cause = self.sentence(cause(gap.cause), &[]);
+                self.say(Sentence::Gap, &[&sender, &bytes, &cause]);
+                self.streams.entry(connection.id).or_default().has_gaps = true;
                 if gap.direction == Direction::ServerToClient {
                     self.deliveries.handle_gap(connection.id);
                 }
@@ -379,7 +425,13 @@ impl Explain {
                 let sentence = if closed.how == How::StillOpen { Sentence::Open } else { Sentence::Closed };
                 let told = self.sentence(sentence, &[&client, &server]);
                 self.group.last_sentences.push(told);
-                self.streams.remove(&connection.id);
+                let is_whole = closed.account[Direction::ServerToClient.index()].is_complete()
+                    && matches!(closed.how, How::CloseFrame | How::Fin | How::Rst);
+                let outcomes = self.deliveries.handle_close(connection.id, is_whole);
+                self.tell_outcomes(outcomes);
+                if let Some(streams) = self.streams.remove(&connection.id) {
+                    self.waiting_total -= streams.waiting.iter().map(VecDeque::len).sum::<usize>();
+                }
                 if self.closed.len() >= CLOSED_MAX {
                     self.closed.pop_front();
                 }
@@ -388,10 +440,6 @@ impl Explain {
                     server: connection.server,
                     name: client,
                 });
-                for outcome in self.deliveries.handle_close(connection.id) {
-                    let told = self.delivery(&outcome);
-                    self.group.last_sentences.push(told);
-                }
             }
             Kind::Packet(_) | Kind::Summary(_) => {}
         }
@@ -491,87 +539,72 @@ impl Explain {
     ) {
         let here = self.client_name(connection, people);
         let content = quoted(event.content.as_deref().unwrap_or_default());
+        let chat = chat_of(connection);
         let user = event.user.as_ref();
-        let whom = || user.map_or_else(|| "?".to_owned(), |user| name_of(user, people));
+        let uid = user.and_then(|user| user.uid.as_ref());
+        let whom =
+            |this: &Self| user.map_or_else(|| "?".to_owned(), |user| this.user_name(user, chat, people));
         let id = connection.id;
-        let is_own = user.is_some_and(|user| {
-            user.uid.is_some() && people.of(id).is_some_and(|person| person.uid == user.uid)
-        });
+        let is_own = uid.is_some() && people.of(id).is_some_and(|person| person.uid.as_ref() == uid);
         match (event.kind, direction) {
             (EventKind::Login, Direction::ClientToServer) => {
-                self.say(Sentence::LogsIn, &[&here]);
-                self.wait(id, direction, stream_end, Sentence::TheLogin, &[&here]);
+                let name = user.and_then(|user| user.name.as_deref()).map_or_else(|| "?".to_owned(), named);
+                self.say(Sentence::LogsIn, &[&name]);
+                self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
             }
             (EventKind::Login, Direction::ServerToClient) => {
-                let name = whom();
+                let name = whom(self);
                 if is_own {
                     self.say(Sentence::LoginConfirmed, &[&name]);
                 } else {
                     self.say(Sentence::LoginAnnounced, &[&name, &here]);
                 }
+                let message = self.deliveries.message(chat, EventKind::Login, uid, None, "");
                 // Whether the newcomer or somebody else is told first is the server's affair.
-                if !self.deliveries.expects(EventKind::Login, user) {
+                if !self.deliveries.expects(&message) {
+                    let newcomer = if is_own {
+                        Some(id)
+                    } else {
+                        people.asking_as(id, user.and_then(|user| user.name.as_deref()).unwrap_or_default())
+                    };
                     let mut all = people.members_with(id);
-                    all.extend(people.asking_as(user.and_then(|user| user.name.as_deref()), id));
-                    all.sort_unstable();
-                    all.dedup();
+                    all.extend(newcomer.filter(|newcomer| !all.contains(newcomer)));
+                    let others = newcomer.is_none() || people.has_unknown(chat);
                     let what = self.sentence(Sentence::TheLogin, &[&name]);
-                    self.deliveries.expect(EventKind::Login, user, None, all, what);
+                    let over =
+                        self.deliveries.expect(message.clone(), newcomer.unwrap_or(id), &all, others, what);
+                    self.tell_outcomes(over);
                 }
-                self.deliveries.handle_sent(EventKind::Login, user, None, id, stream_end);
+                self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
             }
             (EventKind::Say, Direction::ClientToServer) => {
-                let sender = people.of(id).map(|person| User { uid: person.uid.clone(), name: None });
-                let what = self.sentence(Sentence::TheSaying, &[&content]);
-                match &event.recipient {
-                    Some(Recipient::Uid(uid)) => {
-                        let to = people.by_uid(uid);
-                        let name = to
-                            .and_then(|(_, person)| person.name.as_deref())
-                            .map_or_else(|| uid.to_string(), quoted);
-                        self.say(Sentence::SaysToOne, &[&here, &name, &content]);
-                        let recipients = to.map(|(id, _)| id).into_iter().collect();
-                        self.deliveries.expect(
-                            EventKind::Say,
-                            sender.as_ref(),
-                            event.content.as_deref(),
-                            recipients,
-                            what,
-                        );
-                    }
-                    _ => {
-                        self.say(Sentence::SaysToAll, &[&here, &content]);
-                        self.deliveries.expect(
-                            EventKind::Say,
-                            sender.as_ref(),
-                            event.content.as_deref(),
-                            people.members_with(id),
-                            what,
-                        );
-                    }
-                }
+                self.explain_say(event, connection, &here, &content, people);
                 self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
             }
             (EventKind::Say, Direction::ServerToClient) => {
-                let name = whom();
+                let name = whom(self);
                 if is_own {
                     self.say(Sentence::SayReturned, &[&name]);
                 } else {
                     self.say(Sentence::SayPassedOn, &[&name, &here]);
                 }
-                self.deliveries.handle_sent(EventKind::Say, user, event.content.as_deref(), id, stream_end);
+                let said = event.content.as_deref().unwrap_or_default();
+                let message =
+                    self.deliveries.message(chat, EventKind::Say, uid, event.recipient.as_ref(), said);
+                self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
             }
             (EventKind::UserList, _) => {
                 let users = event.users.as_deref().unwrap_or_default();
-                let names: Vec<_> = users.iter().take(8).map(|user| name_of(user, people)).collect();
+                let names: Vec<_> =
+                    users.iter().take(8).map(|user| self.user_name(user, chat, people)).collect();
                 let more = if users.len() > names.len() { ", …" } else { "" };
                 self.say(Sentence::UserList, &[&here, &(names.join(", ") + more)]);
                 self.wait(id, direction, stream_end, Sentence::TheUserList, &[]);
             }
             (EventKind::Logout, _) => {
-                let name = whom();
+                let name = whom(self);
                 self.say(Sentence::LogoutAnnounced, &[&name, &here]);
                 self.wait(id, direction, stream_end, Sentence::TheLogout, &[&name]);
             }
@@ -580,8 +613,44 @@ impl Explain {
             (EventKind::Error, _) => {
                 let code = quoted(event.code.as_deref().unwrap_or("?"));
                 self.say(Sentence::ChatError, &[&here, &code]);
+                self.deliveries.handle_refusal(id);
             }
         }
+    }
+
+    fn explain_say(
+        &mut self,
+        event: &Event,
+        connection: &Connection,
+        here: &str,
+        content: &str,
+        people: &People,
+    ) {
+        let (id, chat) = (connection.id, chat_of(connection));
+        let recipients = match &event.recipient {
+            Some(Recipient::Uid(uid)) => {
+                let to = people.by_uid(chat, uid);
+                let user = User { uid: Some(uid.clone()), name: None };
+                let name = self.user_name(&user, chat, people);
+                self.say(Sentence::SaysToOne, &[here, &name, content]);
+                to.into_iter().collect()
+            }
+            _ => {
+                self.say(Sentence::SaysToAll, &[here, content]);
+                people.members_with(id)
+            }
+        };
+        // What somebody says who is not logged in is passed on to nobody.
+        let Some(uid) = people.of(id).and_then(|person| person.uid.as_ref()) else { return };
+        let said = event.content.as_deref().unwrap_or_default();
+        let message =
+            self.deliveries.message(chat, EventKind::Say, Some(uid), event.recipient.as_ref(), said);
+        let what = self.sentence(Sentence::TheSaying, &[content]);
+        let has_gaps = self.streams.get(&id).is_some_and(|streams| streams.has_gaps);
+        let others =
+            has_gaps || (matches!(event.recipient, Some(Recipient::All)) && people.has_unknown(chat));
+        let over = self.deliveries.expect(message, id, &recipients, others, what);
+        self.tell_outcomes(over);
     }
 
     /// Notes something whose arrival is to be told.
@@ -596,8 +665,11 @@ impl Explain {
         let Some(end) = stream_end else { return };
         let what = self.sentence(what, values);
         let waiting = &mut self.streams.entry(connection).or_default().waiting[direction.index()];
-        if waiting.len() < WAITING_MAX {
+        if waiting.len() < WAITING_MAX && self.waiting_total < WAITING_TOTAL_MAX {
             waiting.push_back(Waiting { end, what });
+            self.waiting_total += 1;
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -610,28 +682,57 @@ impl Explain {
 
     /// A user's name, once it is known; before, the browser's address.
     fn client_name(&self, connection: &Connection, people: &People) -> String {
-        let name = people.of(connection.id).and_then(|person| person.name.as_deref());
-        name.map_or_else(|| connection.client.to_string(), quoted)
+        let person = people.of(connection.id);
+        match person.and_then(Person::name_or_claim) {
+            // Two of one name are told apart by their connections.
+            Some(name) if people.is_ambiguous(connection.id) => {
+                format!("{} (#{})", named(name), connection.id)
+            }
+            Some(name) => named(name),
+            None => connection.client.to_string(),
+        }
+    }
+
+    fn user_name(&self, user: &User, chat: Chat, people: &People) -> String {
+        let connection = user.uid.as_ref().and_then(|uid| people.by_uid(chat, uid));
+        let known = connection.and_then(|id| Some((id, people.of(id)?.name_or_claim()?)));
+        match (known, &user.name, &user.uid) {
+            (Some((id, name)), _, _) if people.is_ambiguous(id) => format!("{} (#{id})", named(name)),
+            (Some((_, name)), _, _) => named(name),
+            (None, Some(name), _) => named(name),
+            (None, None, Some(uid)) => {
+                people.name_of(chat, uid).map_or_else(|| named(&uid.to_string()), named)
+            }
+            (None, None, None) => "?".to_owned(),
+        }
     }
 }
 
-fn name_of(user: &User, people: &People) -> String {
-    let known = || {
-        let uid = user.uid.as_ref()?;
-        Some(
-            people
-                .by_uid(uid)
-                .and_then(|(_, person)| person.name.as_deref())
-                .map_or_else(|| uid.to_string(), quoted),
-        )
-    };
-    user.name.as_deref().map(quoted).or_else(known).unwrap_or_else(|| "?".to_owned())
+const fn cause(cause: GapCause) -> Sentence {
+    match cause {
+        GapCause::SnapLength => Sentence::CutBySnapLength,
+        GapCause::CaptureLoss => Sentence::LostByCapture,
+        GapCause::NeverSeen => Sentence::NeverSeen,
+        GapCause::Limit => Sentence::GivenUpAtLimit,
+    }
 }
 
-/// The beginning of what a peer said, for a sentence.
+/// A name as it stands in a sentence: in quotes where it could be taken for something else.
+fn named(name: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let is_own_word = name == Sentence::TheServer.template(Language::Zh);
+    if !name.is_empty() && !is_own_word && name.chars().all(is_plain) {
+        return quoted(name);
+    }
+    format!("“{}”", quoted(name))
+}
+
+/// The beginning of what a peer said, for a sentence, without what could end a quotation.
 fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED_CHARACTERS_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+    let replace = |character: char| if matches!(character, '“' | '”') { '"' } else { character };
+    let mut quoted: String = text.chars().take(QUOTED_CHARACTERS_MAX).map(replace).collect();
+    if text.chars().nth(QUOTED_CHARACTERS_MAX).is_some() {
+        quoted.push('…');
     }
+    quoted
 }

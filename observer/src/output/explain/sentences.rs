@@ -95,6 +95,14 @@ pub enum Sentence {
     NotDelivered,
     /// Sender, bytes, why.
     Gap,
+    /// Why bytes were not seen.
+    CutBySnapLength,
+    /// Why bytes were not seen.
+    LostByCapture,
+    /// Why bytes were not seen.
+    NeverSeen,
+    /// Why bytes were not seen.
+    GivenUpAtLimit,
     /// What.
     Anomaly,
     /// Client, server.
@@ -103,6 +111,8 @@ pub enum Sentence {
     Closed,
     /// Nothing.
     Legend,
+    /// How many.
+    LeftOut,
     /// How many.
     Connections,
     /// The server's name in a sentence.
@@ -220,6 +230,10 @@ impl Sentence {
                 ("delivered to {0} of {1} browsers only: {2}", "仅送达 {0}/{1} 个浏览器：{2}")
             }
             Self::Gap => ("{1} bytes from {0} were not seen: {2}", "来自 {0} 的 {1} 字节未被捕获：{2}"),
+            Self::CutBySnapLength => ("cut off by the snap length", "被抓取长度截断"),
+            Self::LostByCapture => ("lost by the capture", "抓包时丢失"),
+            Self::NeverSeen => ("nothing tells why", "原因未知"),
+            Self::GivenUpAtLimit => ("given up at a limit of the observer", "超出 observer 的限制而放弃"),
             Self::Anomaly => ("anomaly: {0}", "异常：{0}"),
             Self::Open => {
                 ("the connection of {0} to {1} is still open at the end", "{0} 到 {1} 的连接在结束时仍然打开")
@@ -229,6 +243,10 @@ impl Sentence {
                 "Flags: S = SYN, opens a connection; . = ACK, confirms what was received; P = PSH, hand over at \
                  once; F = FIN, ends a direction; R = RST, breaks off",
                 "标志：S = SYN 建立连接；. = ACK 确认收到；P = PSH 立即交付；F = FIN 关闭本方向；R = RST 重置连接",
+            ),
+            Self::LeftOut => (
+                "the acknowledgments of {0} messages were not told of, for lack of room",
+                "因数量过多，{0} 条消息的确认未予说明",
             ),
             Self::Connections => ("{0} connections", "共 {0} 个连接"),
             Self::TheServer => ("the server", "服务器"),

@@ -1,0 +1,227 @@
+//! `--format explain`: what it says of chats in which not all goes well, or not all was seen.
+
+use crate::support::{ANSWER, Conversation, From, Pcap, REQUEST, run_on};
+
+/// Packets of several connections, in one order.
+#[derive(Default)]
+struct Capture {
+    packets: Vec<Vec<u8>>,
+}
+
+impl Capture {
+    fn take(&mut self, user: &mut Conversation) {
+        self.packets.append(&mut user.packets);
+    }
+
+    /// Somebody who logs in, each message acknowledged.
+    fn login(&mut self, client_port: u16, server_port: u16, name: &str, uid: u32) -> Conversation {
+        let mut user = Conversation::open_from(client_port, server_port);
+        user.send(From::Client, REQUEST.as_bytes());
+        user.send(From::Server, ANSWER.as_bytes());
+        user.text(From::Client, &format!(r#"{{"type":"login","name":"{name}"}}"#));
+        user.text(From::Server, r#"{"type":"user_list","user_list":[]}"#);
+        user.text(From::Server, &login(name, uid));
+        user.acknowledge(From::Client);
+        self.take(&mut user);
+        user
+    }
+
+    fn say(&mut self, user: &mut Conversation, content: &str) {
+        user.text(From::Client, &format!(r#"{{"type":"say","to_uid":"all","content":"{content}"}}"#));
+        self.take(user);
+    }
+
+    fn pass_on(&mut self, user: &mut Conversation, from_uid: u32, content: &str) {
+        let say = format!(r#"{{"type":"say","from_uid":{from_uid},"to_uid":"all","content":"{content}"}}"#);
+        user.text(From::Server, &say);
+        self.take(user);
+    }
+
+    fn acknowledge(&mut self, user: &mut Conversation) {
+        user.acknowledge(From::Client);
+        self.take(user);
+    }
+
+    fn announce(&mut self, user: &mut Conversation, name: &str, uid: u32) {
+        user.text(From::Server, &login(name, uid));
+        self.acknowledge(user);
+    }
+
+    fn explained(&self, options: &[&str]) -> String {
+        let options = [&["--format", "explain", "--port", "7272,7273"], options].concat();
+        let ran = run_on(&Pcap::default().file(&self.packets), &options);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout
+    }
+
+    fn deliveries(&self) -> Vec<String> {
+        let shown = self.explained(&[]);
+        let said = shown.lines().filter_map(|line| line.strip_prefix("# delivered to "));
+        said.filter(|line| line.contains('“')).map(str::to_owned).collect()
+    }
+}
+
+fn login(name: &str, uid: u32) -> String {
+    format!(r#"{{"type":"login","uid":{uid},"name":"{name}"}}"#)
+}
+
+/// Alice and bob, who know of each other.
+fn two_users(capture: &mut Capture) -> [Conversation; 2] {
+    let mut alice = capture.login(40_001, 7272, "alice", 1);
+    let bob = capture.login(40_002, 7272, "bob", 2);
+    capture.announce(&mut alice, "bob", 2);
+    [alice, bob]
+}
+
+#[test]
+fn what_all_members_acknowledged_is_delivered() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "hi");
+        capture.acknowledge(user);
+    }
+    assert_eq!(capture.deliveries(), ["2 of 2 browsers: “hi”"]);
+}
+
+#[test]
+fn users_of_another_chat_are_not_waited_for() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    // The same uids, on another port.
+    capture.login(40_001, 7273, "carol", 1);
+    capture.login(40_002, 7273, "dave", 2);
+    capture.say(&mut alice, "hi");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "hi");
+        capture.acknowledge(user);
+    }
+    assert_eq!(capture.deliveries(), ["2 of 2 browsers: “hi”"]);
+    assert!(capture.explained(&[]).contains("# what alice said is passed on to bob"));
+}
+
+#[test]
+fn a_forged_acknowledgment_delivers_nothing() {
+    for beyond in [[0x2000_0000, 0x3000_0000], [0, 0x3000_0000], [0x2000_0000, 0]] {
+        let mut capture = Capture::default();
+        let [mut alice, mut bob] = two_users(&mut capture);
+        capture.say(&mut alice, "hi");
+        capture.pass_on(&mut alice, 1, "hi");
+        capture.acknowledge(&mut alice);
+        capture.pass_on(&mut bob, 1, "hi");
+        bob.forge_acknowledgment(From::Client, beyond);
+        capture.take(&mut bob);
+        assert_eq!(capture.deliveries(), ["1 of 2 browsers, unknown for the others: “hi”"], "{beyond:x?}");
+    }
+}
+
+#[test]
+fn somebody_whose_login_was_not_seen_makes_the_others_unknown() {
+    let mut capture = Capture::default();
+    let mut carol = Conversation::upgraded(7272);
+    carol.packets.clear();
+    carol.text(From::Server, "something");
+    carol.text(From::Client, "before");
+    capture.take(&mut carol);
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "hi");
+        capture.acknowledge(user);
+    }
+    assert_eq!(capture.deliveries(), ["2 of 2 browsers, unknown for the others: “hi”"]);
+    // Once she gets what members get, she is one.
+    capture.pass_on(&mut carol, 1, "hi");
+    capture.say(&mut alice, "again");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "again");
+        capture.acknowledge(user);
+    }
+    let told = capture.deliveries();
+    assert!(!told.iter().any(|line| line.contains("of 2 browsers: “again”")), "{told:?}");
+}
+
+#[test]
+fn what_is_under_way_at_the_end_and_what_the_server_changed_is_unknown_and_not_lost() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "1 < 2");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "1 &lt; 2");
+        capture.acknowledge(user);
+    }
+    capture.say(&mut alice, "hi");
+    assert_eq!(
+        capture.deliveries(),
+        ["0 of 2 browsers, unknown for the others: “1 < 2”", "0 of 2 browsers, unknown for the others: “hi”"]
+    );
+}
+
+#[test]
+fn a_member_who_was_sent_nothing_until_the_connection_ended_has_not_got_it() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.pass_on(&mut alice, 1, "hi");
+    capture.acknowledge(&mut alice);
+    bob.close();
+    capture.take(&mut bob);
+    assert_eq!(capture.deliveries(), ["1 of 2 browsers only: “hi”"]);
+}
+
+#[test]
+fn filters_hide_sentences_and_packets_of_what_they_hide_but_no_outcome_of_what_is_shown() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    for user in [&mut alice, &mut bob] {
+        capture.pass_on(user, 1, "hi");
+        capture.acknowledge(user);
+    }
+    let without_says = capture.explained(&["--not-type", "say"]);
+    assert!(!without_says.contains("says to all") && !without_says.contains("passed on"), "{without_says}");
+    assert!(without_says.contains("# alice logs in"));
+    let of_alice = capture.explained(&["--user", "alice"]);
+    assert!(of_alice.contains("# alice says to all: “hi”"));
+    assert!(of_alice.contains("# delivered to 2 of 2 browsers: “hi”"), "{of_alice}");
+    assert!(!of_alice.contains("connection of bob") && !of_alice.contains("40002"), "{of_alice}");
+    let says = capture.explained(&["--type", "say"]);
+    assert!(says.contains("Flags [P.]") && says.contains("text 44 "), "the packets of what is shown: {says}");
+    assert!(!says.contains("logs in"));
+}
+
+#[test]
+fn relative_numbers_do_not_depend_on_what_is_shown() {
+    let mut capture = Capture::default();
+    two_users(&mut capture);
+    let file = Pcap::default().file(&capture.packets);
+    let lines = |options: &[&str]| {
+        let ran = run_on(&file, &[&["--packets", "--port", "7272"], options].concat());
+        let packets = ran.stdout.lines().filter(|line| line.contains(" IP ")).map(str::to_owned);
+        packets.collect::<Vec<_>>()
+    };
+    let all = lines(&[]);
+    let sent: Vec<_> = all.iter().filter(|line| line.contains("> 10.0.0.2")).cloned().collect();
+    assert_eq!(lines(&["--direction", "client_to_server"]), sent);
+}
+
+#[test]
+fn a_name_that_could_be_taken_for_something_else_is_quoted_and_namesakes_are_numbered() {
+    let mut capture = Capture::default();
+    let mut same = capture.login(40_001, 7272, "same", 1);
+    capture.login(40_002, 7272, "same", 2);
+    capture.announce(&mut same, "same", 2);
+    let mut server = capture.login(40_003, 7272, "the server", 3);
+    capture.login(40_004, 7272, "delivered to 9 of 9 browsers: ”x”", 4);
+    capture.say(&mut server, "bye");
+    capture.say(&mut same, "hi");
+    let shown = capture.explained(&[]);
+    for said in [
+        "# “the server” says to all: “bye”",
+        "# same (#1) says to all: “hi”",
+        "# “delivered to 9 of 9 browsers: \"x\"” logs in",
+    ] {
+        assert!(shown.contains(said), "{said} is not in {shown}");
+    }
+}
