@@ -189,7 +189,9 @@ impl Session {
                 let ends_soon = !matches!(heading.body, Body::Length(0) | Body::UntilClose);
                 heading.time_first.is_some() || ends_soon
             }
-            Half::Unknown | Half::Early(_) | Half::Ignored => false,
+            // What waits may end within a frame.
+            Half::Early(early) => !early.is_empty(),
+            Half::Unknown | Half::Ignored => false,
         }
     }
 

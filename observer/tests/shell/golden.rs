@@ -15,12 +15,13 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
 ];
 
-/// Transcripts: the capture, the options, and the name of the expected output.
-const TRANSCRIPTS: &[(&str, &[&str], &str)] = &[
-    ("chat-lo-ipv4.pcap", &[], "chat-lo-ipv4.explain.txt"),
-    ("chat-any-ipv6.pcap", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
-    ("frames-any-ipv4.pcap", &[], "frames-any-ipv4.explain.txt"),
-    ("chat-deflate.pcap", &["--port", "7272"], "chat-deflate.explain.txt"),
+/// Other views: the capture, the format, further options, and the name of the expected output.
+const VIEWS: &[(&str, &str, &[&str], &str)] = &[
+    ("chat-lo-ipv4.pcap", "explain", &[], "chat-lo-ipv4.explain.txt"),
+    ("chat-any-ipv6.pcap", "explain", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
+    ("frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
+    ("chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
+    ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
 ];
 
 fn testdata() -> PathBuf {
@@ -32,9 +33,9 @@ fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
     let mut different = Vec::new();
     let golden = testdata().join("golden");
     fs::create_dir_all(&golden).unwrap();
-    for (name, options, expected) in TRANSCRIPTS {
+    for (name, format, options, expected) in VIEWS {
         let capture = testdata().join("captures").join(name);
-        let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", "explain"];
+        let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", format];
         arguments.extend(["--time", "utc", "--color", "never"]);
         arguments.extend(*options);
         let ran = run(&arguments);
