@@ -40,6 +40,13 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Payload kept of unfinished messages of all connections together. Shed: as above.
     pub message_total_bytes: usize,
+    /// Bytes that come out of one compressed message, kept or not. Shed: it is inflated no further, what lies beyond
+    /// is missing, and so is what later messages copy from it.
+    pub inflated_bytes: u64,
+    /// What inflating takes, for all connections together: up to 40 KiB for each direction that has sent a compressed
+    /// message and takes its context over. Shed: a further message is not decoded, and what later ones of its
+    /// direction copy from it is missing.
+    pub inflate_total_bytes: usize,
     /// Holes named in one message. Shed: from the last one on, all is called missing.
     pub message_holes: usize,
     /// Anomalies reported of one connection. Shed: further ones are counted, not shown.
@@ -70,6 +77,8 @@ impl Default for Limits {
             head_total_bytes: 64 << 20,
             message_bytes: 16 << 20,
             message_total_bytes: 256 << 20,
+            inflated_bytes: 64 << 20,
+            inflate_total_bytes: 256 << 20,
             message_holes: 64,
             connection_anomalies: 256,
             interfaces: 1_024,
@@ -103,6 +112,10 @@ pub enum Limit {
     Message,
     /// [`Limits::message_total_bytes`].
     MessageTotal,
+    /// [`Limits::inflated_bytes`].
+    Inflated,
+    /// [`Limits::inflate_total_bytes`].
+    InflateTotal,
     /// [`Limits::message_holes`].
     MessageHoles,
     /// [`Limits::connection_anomalies`].
@@ -113,7 +126,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Connections,
         Self::Handshakes,
         Self::Reassembly,
@@ -125,6 +138,8 @@ impl Limit {
         Self::HeadTotal,
         Self::Message,
         Self::MessageTotal,
+        Self::Inflated,
+        Self::InflateTotal,
         Self::MessageHoles,
         Self::ConnectionAnomalies,
         Self::Interfaces,
@@ -144,6 +159,8 @@ impl Limit {
             Self::HeadTotal => "head_total",
             Self::Message => "message",
             Self::MessageTotal => "message_total",
+            Self::Inflated => "inflated",
+            Self::InflateTotal => "inflate_total",
             Self::MessageHoles => "message_holes",
             Self::ConnectionAnomalies => "connection_anomalies",
             Self::Interfaces => "interfaces",

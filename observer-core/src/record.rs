@@ -234,7 +234,7 @@ pub struct Message<'a> {
     pub compressed: bool,
     /// Frames it was sent in, as far as seen.
     pub frames: u64,
-    /// Application bytes after inflating; `None` where unknown (not inflated, or its end was not seen).
+    /// Application bytes, after inflating; `None` where unknown (not decoded, or its end was not seen).
     pub length: Option<u64>,
     /// Bytes of its frames on the wire, headers included, as far as their headers were seen.
     pub wire_length: u64,
@@ -251,12 +251,13 @@ pub struct Message<'a> {
 pub struct Payload<'a> {
     /// The known bytes, one behind the other; where something is missing, nothing stands in for it.
     pub known: &'a [u8],
-    /// What is missing, in order, in offsets of the whole payload.
+    /// What is missing, in order, in offsets of the whole payload. Of a compressed message also what it copies from
+    /// earlier ones that were not seen.
     pub missing: &'a [Missing],
     /// `known` as text, where the payload is text, or may be, since its start was not seen, and all known bytes are
     /// valid UTF-8 (a character that a hole cuts makes it invalid).
     pub text: Option<&'a str>,
-    /// Why the bytes are not the application's, where they are not shown: e.g. `permessage-deflate`.
+    /// Why the bytes are not the application's, where they are not shown: e.g. `permessage-deflate, not valid`.
     pub undecoded: Option<&'static str>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns the place in the stream and the message in progress. Must not know TCP, the other direction, or what a
 //! message means. Bounded: unfinished payload by [`Limits::message_bytes`] and [`Limits::message_total_bytes`],
-//! holes by [`Limits::message_holes`]; between frames a decoder holds no allocation.
+//! holes by [`Limits::message_holes`], inflaters as `deflate.rs` says; between frames a decoder holds no other
+//! allocation.
 //!
 //! # Loss
 //!
@@ -19,6 +20,13 @@
 //! `resynchronisation-failed` is emitted if anything had been shown, and the same segment is tried as a new beginning.
 //! A message that begins with a continuation frame there has the opcode `Continuation` and, first, a hole of unknown
 //! length at offset 0; offsets behind it count from its end.
+//!
+//! # Compression
+//!
+//! The payload of a compressed message is inflated as it comes, and is a message's payload like any other from there
+//! on: what is not known of it is missing. Behind a hole nothing of the same message can be inflated, and what later
+//! messages copy from there is unknown (`deflate.rs`, `inflate.rs`). Data that are not DEFLATE leave their message
+//! undecoded: nothing that came out of it can be trusted.
 
 use std::fmt::{self, Write as _};
 
@@ -28,15 +36,21 @@ use crate::record::{Close, Direction, Frame, Message, Payload};
 use crate::time::Time;
 use crate::websocket::assembly::{self, Assembly, Held, TextCheck};
 use crate::websocket::close::{self, CloseError};
+use crate::websocket::deflate::{Context, Pool, Trouble};
 use crate::websocket::extension::{Compression, Extensions};
 use crate::websocket::frame::{
     self, FrameHeader, MAXIMUM_CONTROL_LENGTH, MAXIMUM_HEADER_LENGTH, Opcode, Parsed,
 };
+use crate::websocket::inflate::Piece;
 use crate::websocket::mask;
 use crate::websocket::resync::{self, Expectation, Order, SUPPORTING_TEXT_BYTES, Trust};
 
 /// Bytes of the longest character in UTF-8 (RFC 3629 §3).
 const LONGEST_CHARACTER: usize = 4;
+
+/// Why a compressed message is not decoded.
+const INVALID_DEFLATE: &str = "permessage-deflate, not valid";
+const NO_ROOM_TO_INFLATE: &str = "permessage-deflate, no memory left to inflate it";
 
 /// What comes out of a decoder. It borrows from the decoder and from the bytes given to it, for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +85,7 @@ pub enum StreamEnd {
 #[derive(Debug)]
 pub struct Shared {
     held: Held,
+    inflating: Pool,
     scratch: Vec<u8>,
     detail: String,
     keeps_wire: bool,
@@ -79,12 +94,23 @@ pub struct Shared {
 impl Shared {
     /// For decoders under these bounds. `keeps_wire`: frames come with their bytes as on the wire, too.
     pub const fn new(limits: &Limits, keeps_wire: bool) -> Self {
-        Self { held: Held::new(limits), scratch: Vec::new(), detail: String::new(), keeps_wire }
+        Self {
+            held: Held::new(limits),
+            inflating: Pool::new(limits),
+            scratch: Vec::new(),
+            detail: String::new(),
+            keeps_wire,
+        }
     }
 
     /// Bytes allocated for unfinished payload by all decoders together.
     pub const fn held_bytes(&self) -> usize {
         self.held.bytes
+    }
+
+    /// Bytes allocated for inflating by all decoders together.
+    pub const fn inflating_bytes(&self) -> usize {
+        self.inflating.bytes()
     }
 }
 
@@ -99,6 +125,7 @@ pub struct Decoder {
     wire: Option<Box<Assembly>>,
     skipped_bytes: u64,
     extensions: Extensions,
+    context: Context,
     trust: Trust,
     direction: Direction,
     close_seen: bool,
@@ -132,10 +159,20 @@ struct Unfinished {
     opcode: Opcode,
     masked: bool,
     compressed: bool,
+    /// Whether what comes is inflated: no longer behind a hole, nor once it could not be.
+    inflating: bool,
     undecoded: Option<&'static str>,
     frames: u64,
     wire_length: u64,
     payload: Assembly,
+}
+
+impl Unfinished {
+    /// Nothing of it is shown: what came out of it, if anything did, is not to be trusted.
+    fn leave_undecoded(&mut self, why: &'static str, held: &mut Held) {
+        std::mem::replace(&mut self.payload, Assembly::counting()).release(held);
+        self.undecoded = Some(why);
+    }
 }
 
 /// Where items go.
@@ -174,6 +211,7 @@ impl Decoder {
             wire: None,
             skipped_bytes: 0,
             extensions,
+            context: Context::new(extensions.compression.takes_over(direction), true),
             trust: Trust::Proved,
             direction,
             close_seen: false,
@@ -188,6 +226,7 @@ impl Decoder {
         Self {
             place: Place::Lost,
             trust: Trust::none(),
+            context: Context::new(extensions.compression.takes_over(direction), false),
             may_be_inside: true,
             ..Self::new(direction, extensions)
         }
@@ -396,7 +435,9 @@ impl Decoder {
         data: &[u8],
         scratch: &mut Vec<u8>,
     ) -> bool {
-        let text = |message: &Unfinished| message.opcode == Opcode::Text && message.undecoded.is_none();
+        let text = |message: &Unfinished| {
+            message.opcode == Opcode::Text && !message.compressed && message.undecoded.is_none()
+        };
         if header.opcode.is_control() || !self.message.as_deref().is_some_and(text) {
             return true;
         }
@@ -452,6 +493,7 @@ impl Decoder {
         if let Some(message) = self.message.take() {
             message.payload.release(&mut output.shared.held);
         }
+        self.context.lose(&mut output.shared.inflating);
         self.place = Place::Lost;
         self.trust = Trust::none();
         self.may_be_inside = true;
@@ -476,6 +518,7 @@ impl Decoder {
             let start = message.payload.known_start();
             let start = start.get(..SUPPORTING_TEXT_BYTES + LONGEST_CHARACTER - 1).unwrap_or(start);
             message.opcode == Opcode::Text
+                && !message.compressed
                 && message.undecoded.is_none()
                 && start.len() >= SUPPORTING_TEXT_BYTES
                 && str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true)
@@ -533,7 +576,8 @@ impl Decoder {
         let belongs_to_message = match header.opcode {
             Opcode::Text | Opcode::Binary => {
                 self.abandon_message(&header, output);
-                if let (true, Some((payload, rest))) = (header.fin, whole) {
+                let is_compressed = header.rsv1 && self.extensions.compression.is_possible();
+                if let (true, false, Some((payload, rest))) = (header.fin, is_compressed, whole) {
                     self.may_be_inside = false;
                     self.keep_wire(payload, output);
                     self.handle_whole_message(time_first, &header, payload, output);
@@ -576,13 +620,14 @@ impl Decoder {
         let length = usize::try_from(remaining).unwrap_or(usize::MAX);
         let (payload, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
         self.keep_wire(payload, output);
-        let held = &mut output.shared.held;
         let mask = header.mask.map(|key| (key, position));
-        let limit = match self.payload_of(&header) {
-            Some(assembly) => assembly.append(payload, mask, held),
-            None => None,
-        };
-        output.limit(limit);
+        if self.is_compressed(&header) {
+            self.inflate(payload, mask, output);
+        } else {
+            let held = &mut output.shared.held;
+            let limit = self.payload_of(&header).and_then(|assembly| assembly.append(payload, mask, held));
+            output.limit(limit);
+        }
         let position = position.saturating_add(payload.len() as u64);
         if position == header.payload_length {
             self.finish_frame(time_first, &header, output);
@@ -592,8 +637,79 @@ impl Decoder {
         rest
     }
 
-    /// Where the payload of the frame in progress goes. The bytes of a compressed message pass here once, in order:
-    /// the place for an inflater.
+    /// Whether the frame in progress belongs to a compressed message.
+    fn is_compressed(&self, header: &FrameHeader) -> bool {
+        let is_data = matches!(header.opcode, Opcode::Text | Opcode::Binary | Opcode::Continuation);
+        is_data && self.message.as_ref().is_some_and(|message| message.compressed)
+    }
+
+    /// Takes the next bytes of a compressed message.
+    fn inflate(&mut self, bytes: &[u8], mask: Option<([u8; 4], u64)>, output: &mut Output<'_>) {
+        let Some(message) = self.message.as_deref_mut().filter(|message| message.inflating) else { return };
+        let Shared { held, inflating, scratch, .. } = &mut *output.shared;
+        let bytes = match mask {
+            Some((key, offset)) => {
+                scratch.clear();
+                mask::append_unmasked(key, offset, bytes, scratch);
+                scratch
+            }
+            None => bytes,
+        };
+        let mut limit = None;
+        let result = self.context.inflate(bytes, inflating, &mut |piece| {
+            limit = limit.or(take_piece(&mut message.payload, piece, held));
+        });
+        output.limit(limit);
+        if let Err(trouble) = result {
+            self.stop_inflating(trouble, output);
+        }
+    }
+
+    /// A compressed message came to its end.
+    fn end_inflating(&mut self, output: &mut Output<'_>) {
+        let Some(message) = self.message.as_deref_mut().filter(|message| message.inflating) else { return };
+        let Shared { held, inflating, .. } = &mut *output.shared;
+        let mut limit = None;
+        let result = self.context.end_message(inflating, &mut |piece| {
+            limit = limit.or(take_piece(&mut message.payload, piece, held));
+        });
+        output.limit(limit);
+        if let Err(trouble) = result {
+            self.stop_inflating(trouble, output);
+        }
+    }
+
+    /// The message in progress is inflated no further.
+    fn stop_inflating(&mut self, trouble: Trouble, output: &mut Output<'_>) {
+        let Some(message) = self.message.as_deref_mut() else { return };
+        message.inflating = false;
+        let held = &mut output.shared.held;
+        match trouble {
+            Trouble::TooLong(maximum) => {
+                let limit = message.payload.skip_rest(held);
+                output.limit(limit);
+                output.limit(Some(Limit::Inflated));
+                output.anomaly(
+                    AnomalyCode::InflatedTooLong,
+                    format_args!("it is inflated no further than {maximum} bytes"),
+                );
+            }
+            Trouble::Invalid(what) => {
+                message.leave_undecoded(INVALID_DEFLATE, held);
+                // Where the handshake was not seen, or the place not surely known, it may be something else.
+                let is_surely_deflate = matches!(self.extensions.compression, Compression::Deflate(_));
+                if is_surely_deflate && self.trust.is_proved() {
+                    output.anomaly(AnomalyCode::DeflateInvalid, format_args!("{what}"));
+                }
+            }
+            Trouble::NoRoom => {
+                message.leave_undecoded(NO_ROOM_TO_INFLATE, held);
+                output.limit(Some(Limit::InflateTotal));
+            }
+        }
+    }
+
+    /// Where the payload of the frame in progress goes.
     fn payload_of(&mut self, header: &FrameHeader) -> Option<&mut Assembly> {
         match header.opcode {
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
@@ -616,11 +732,24 @@ impl Decoder {
             let limit = wire.skip(length, &output.shared.held);
             output.limit(limit);
         }
-        let limit = match self.payload_of(header) {
-            Some(assembly) => assembly.skip(length, &output.shared.held),
-            None => None,
-        };
+        if self.is_compressed(header) && self.break_inflating(output) {
+            return;
+        }
+        let held = &output.shared.held;
+        let limit = self.payload_of(header).and_then(|assembly| assembly.skip(length, held));
         output.limit(limit);
+    }
+
+    /// Some of the message in progress is lost: if it is being inflated, so is all behind it, however long it is.
+    fn break_inflating(&mut self, output: &mut Output<'_>) -> bool {
+        let Some(message) = self.message.as_deref_mut().filter(|message| message.inflating) else {
+            return false;
+        };
+        message.inflating = false;
+        let limit = message.payload.skip_rest(&output.shared.held);
+        self.context.lose(&mut output.shared.inflating);
+        output.limit(limit);
+        true
     }
 
     fn check_header(&mut self, header: &FrameHeader, output: &mut Output<'_>) {
@@ -686,6 +815,7 @@ impl Decoder {
 
     /// A new message begins: one that is unfinished will stay so.
     fn abandon_message(&mut self, header: &FrameHeader, output: &mut Output<'_>) {
+        self.break_inflating(output);
         let Some(mut message) = self.message.take() else { return };
         output.anomaly(
             AnomalyCode::DataFrameInsideMessage,
@@ -714,11 +844,15 @@ impl Decoder {
                     None if start_unseen => Assembly::without_start(),
                     None => Assembly::new(),
                 };
+                if compressed {
+                    self.context.begin_message(&mut output.shared.inflating);
+                }
                 none.insert(Box::new(Unfinished {
                     time_first,
                     opcode: header.opcode,
                     masked: header.mask.is_some(),
                     compressed,
+                    inflating: compressed,
                     undecoded,
                     frames: 0,
                     wire_length: 0,
@@ -738,6 +872,9 @@ impl Decoder {
             self.emit_frame_apart(time_first, header, assembly.payload(), assembly.known_start(), output);
             assembly.release(&mut output.shared.held);
             return;
+        }
+        if header.fin {
+            self.end_inflating(output);
         }
         self.emit_frame(time_first, header, Payload::default(), None, output);
         if header.fin
@@ -891,12 +1028,20 @@ impl Decoder {
     }
 }
 
+/// Adds what was inflated to a message.
+fn take_piece(payload: &mut Assembly, piece: Piece<'_>, held: &mut Held) -> Option<Limit> {
+    match piece {
+        Piece::Known(bytes) => payload.append(bytes, None, held),
+        Piece::Unknown(length) => payload.skip(length as u64, held),
+    }
+}
+
 /// Whether a message of which this is the first frame that was seen is compressed, and why its bytes are not the
 /// application's.
 fn coding(extensions: Extensions, first: &FrameHeader, start_unseen: bool) -> (bool, Option<&'static str>) {
     let starts = first.opcode != Opcode::Continuation;
     if first.rsv1 && starts && extensions.compression.is_possible() {
-        return (true, Some("permessage-deflate"));
+        return (true, None);
     }
     if start_unseen && matches!(extensions.compression, Compression::Deflate(_)) {
         return (false, Some("start not seen, perhaps permessage-deflate"));

@@ -3,6 +3,8 @@
 //! Owns the meaning of negotiated extensions for the decoder. Must not know how they were negotiated. Bounded:
 //! plain values.
 
+use crate::record::Direction;
+
 /// The extensions of a connection, as far as they matter to decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
@@ -28,6 +30,15 @@ impl Compression {
     /// Whether RSV1 on the first frame of a message says that it is compressed.
     pub const fn is_possible(self) -> bool {
         !matches!(self, Self::Off)
+    }
+
+    /// Whether a sender may refer to its earlier messages: it may where nothing else was agreed on.
+    pub const fn takes_over(self, direction: Direction) -> bool {
+        match (self, direction) {
+            (Self::Deflate(parameters), Direction::ClientToServer) => !parameters.client_no_context_takeover,
+            (Self::Deflate(parameters), Direction::ServerToClient) => !parameters.server_no_context_takeover,
+            (Self::Off | Self::Unseen, _) => true,
+        }
     }
 
     /// The parameters, where they are known.

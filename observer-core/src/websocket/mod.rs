@@ -10,6 +10,8 @@ pub mod frame;
 pub mod mask;
 
 mod assembly;
+mod deflate;
+mod inflate;
 mod resync;
 
 pub use decoder::{Decoder, Item, Shared, StreamEnd};
