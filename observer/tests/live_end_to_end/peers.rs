@@ -1,15 +1,18 @@
 //! Servers and clients that are not ours, at both ends: what is seen of them live is what a recording of them shows.
 //!
-//! The scripts are those that recorded testdata/captures, so the golden files say what must be seen. Runs where
-//! `cargo xtask test` has npm's `ws` and Python's `websockets`.
+//! Most scripts are those that recorded testdata/captures, so the golden files say what must be seen; of the others the
+//! peers' own logs do. Runs where `cargo xtask test` has npm's `ws` and Python's `websockets`.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Program, Seen, seen_by, watch};
+use crate::support::{Ended, Program, Seen, TO_CLIENT, TO_SERVER, seen_by, watch};
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
@@ -69,23 +72,118 @@ fn a_chat_of_pythons_websockets_is_shown_as_its_recording_is() {
 }
 
 #[test]
-fn a_compressed_chat_of_pythons_websockets_is_labelled_as_its_recording_is() {
+fn a_compressed_chat_of_pythons_websockets_is_shown_in_clear_as_its_recording_is() {
     let seen = websockets(&["--deflate"]);
-    let keys =
-        ["connection", "direction", "opcode", "masked", "compressed", "length", "undecoded", "truncated"];
-    let expected = essence(&golden("chat-deflate.jsonl"), &keys);
-    assert!(expected.iter().all(|message| message["compressed"] == true));
-    assert_eq!(essence(&seen.records, &keys), expected);
+    let recording = essence(&golden("chat-deflate.jsonl"), &[]);
+    assert!(recording.iter().all(|message| message["compressed"] == true));
+    assert_eq!(essence(&seen.records, &[]), recording);
+    // The same chat without compression says the same.
+    let said = ["connection", "direction", "opcode", "length", "payload", "truncated", "chat"];
+    assert_eq!(essence(&seen.records, &said), essence(&golden("chat-lo-ipv4.jsonl"), &said));
+}
+
+/// A script for npm's `ws`, while it is needed: a module is looked for beside the script that asks for it.
+struct Script(PathBuf);
+
+impl Script {
+    fn copy(name: &str, purpose: &str) -> Self {
+        let copy = variable("NODE_WS_DIR").join(format!("{purpose}-{}.mjs", std::process::id()));
+        std::fs::copy(testdata().join("record").join(name), &copy).unwrap();
+        Self(copy)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("node");
+        command.arg(&self.0);
+        command
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 #[test]
 fn every_kind_of_frame_of_npms_ws_is_shown_as_its_recording_is() {
-    // A module is looked for beside the script that asks for it.
-    let script = variable("NODE_WS_DIR").join(format!("frames-{}.mjs", std::process::id()));
-    std::fs::copy(testdata().join("record/frames.mjs"), &script).unwrap();
-    let seen = watch_script(Command::new("node").arg(&script));
-    std::fs::remove_file(&script).unwrap();
+    let seen = watch_script(&mut Script::copy("frames.mjs", "frames").command());
     assert_eq!(essence(&seen.records, &[]), essence(&golden("frames-any-ipv4.jsonl"), &[]));
     let closed = seen.closed(1);
     assert_eq!((&closed["close_code"], &closed["close_reason"]), (&4001.into(), &"enough for today".into()));
+}
+
+/// What each end of deflate.mjs received.
+fn log_of(ended: &Ended) -> Value {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let log: Value = serde_json::from_str(ended.stdout.last().unwrap()).unwrap();
+    assert!(log["extensions"].as_str().unwrap().contains("permessage-deflate"), "{}", log["extensions"]);
+    log
+}
+
+fn received<'a>(log: &'a Value, direction: &str) -> Vec<&'a str> {
+    log[direction].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_thousand_compressed_messages_of_npms_ws_each_way_are_shown_as_both_ends_logged_them() {
+    let port = free_port();
+    let script = Script::copy("deflate.mjs", "deflate");
+    let observer = watch(port, &[]);
+    let ended = Program::start(script.command().arg("127.0.0.1").arg(port.to_string())).wait();
+    let seen = seen_by(observer);
+    seen.assert_nothing_is_missing();
+    let log = log_of(&ended);
+    for direction in [TO_SERVER, TO_CLIENT] {
+        let logged = received(&log, direction);
+        assert_eq!(logged.len(), 1_000);
+        assert_eq!(seen.texts(1, direction), logged);
+    }
+    let compressed = seen.of_kind("message").filter(|message| message["compressed"] == true).count();
+    assert!(compressed > 1_700, "{compressed}");
+}
+
+#[test]
+fn of_a_compressed_connection_that_was_open_before_nothing_wrong_is_shown_and_in_the_end_everything() {
+    let port = free_port();
+    let script = Script::copy("deflate.mjs", "deflate-late");
+    let mut ends = Program::start(script.command().arg("127.0.0.1").arg(port.to_string()).arg("wait"));
+    ends.wait_for("half way");
+    let observer = watch(port, &[]);
+    ends.signal(Signal::SIGUSR2);
+    let ended = ends.wait();
+    let seen = seen_by(observer);
+    let log = log_of(&ended);
+    for direction in [TO_SERVER, TO_CLIENT] {
+        let logged = received(&log, direction);
+        let shown = seen.messages(1, direction);
+        assert!(shown.len() >= 799, "{} from the second one on", shown.len());
+        let truncated = shown.iter().filter(|message| message["truncated"] == true).count();
+        assert!((1..shown.len()).contains(&truncated), "{truncated} refer to what was not seen");
+        for (message, text) in shown.iter().zip(&logged[1_000 - shown.len()..]) {
+            assert_is_part_of(message, text);
+        }
+        // Behind messages that hardly compress, no byte of the window is unknown any more.
+        let last: Vec<_> =
+            shown[shown.len() - 400..].iter().map(|message| message["payload"].as_str()).collect();
+        let expected: Vec<_> = logged[600..].iter().copied().map(Some).collect();
+        assert_eq!(last, expected);
+    }
+    assert_eq!(seen.summary()["anomalies"], 0);
+}
+
+/// That what is shown of a message was sent, at these offsets.
+fn assert_is_part_of(message: &Value, text: &str) {
+    let shown = match message["payload"].as_str() {
+        Some(text) => text.as_bytes().to_vec(),
+        None => STANDARD.decode(message["payload_base64"].as_str().expect("it is decoded")).unwrap(),
+    };
+    assert_eq!(message["length"], text.len(), "{message}");
+    let mut sent = text.as_bytes().to_vec();
+    let holes = message["missing"].as_array().cloned().unwrap_or_default();
+    for hole in holes.iter().rev() {
+        let offset = hole[0].as_u64().unwrap() as usize;
+        sent.drain(offset..offset + hole[1].as_u64().unwrap() as usize);
+    }
+    assert_eq!(shown, sent, "{message}");
 }
