@@ -613,8 +613,9 @@ fn the_first_packet_after_silence_is_delivered_at_once() {
     let capture = start(&on_port(server.port()));
     let echo = serve_echo(listener);
     let mut client = TcpStream::connect(server).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut delays = Vec::new();
+    // A clock that passes only where nothing but timers is waited for: not the machine's speed, the waits are measured.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut stream = PacketStream::new(capture).unwrap();
         for _ in 0..20 {
@@ -626,19 +627,15 @@ fn the_first_packet_after_silence_is_delivered_at_once() {
             .await
             .is_ok()
             {}
-            let sent = Instant::now();
+            let sent = tokio::time::Instant::now();
             client.write_all(b"x").unwrap();
             stream.next_batch(64, |_| ControlFlow::Continue(())).await.unwrap();
-            delays.push(sent.elapsed());
+            assert_eq!(sent.elapsed(), Duration::ZERO);
             client.read_exact(&mut [0; 1]).unwrap();
         }
     });
     drop(client);
     echo.join().unwrap();
-    delays.sort();
-    eprintln!("delays after silence: median {:?}, worst {:?}", delays[10], delays[19]);
-    // Not the median: under an emulated processor most of the delay is the processor's.
-    assert!(delays[4] < Duration::from_millis(2), "{delays:?}");
 }
 
 #[test]

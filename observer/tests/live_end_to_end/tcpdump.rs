@@ -129,7 +129,9 @@ fn packets_are_those_that_tcpdump_prints(loopback: IpAddr) {
     let server = Server::on(loopback);
     let port = server.port().to_string();
     let mut command = Command::new("tcpdump");
-    command.args(["-n", "-i", "lo", "-s", "0", "-l", "-B", "32768"]).arg(format!("tcp port {port}"));
+    // As root: a kernel's guest has no other user.
+    command.args(["-n", "-i", "lo", "-s", "0", "-l", "-B", "32768", "-Z", "root"]);
+    command.arg(format!("tcp port {port}"));
     let mut tcpdump = Program::start(&mut command);
     tcpdump.wait_for("listening on");
     let mut observer = Program::start(&mut observer(&["--port", &port, "--packets"]));
