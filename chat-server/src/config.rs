@@ -13,7 +13,8 @@ use crate::origin::is_well_formed;
 /// The limits bound the memory that peers can take: each connection holds at most one incoming message (four times
 /// [`max_message_bytes`](Self::max_message_bytes)), 128 KiB that its socket does not take, and one queue of outgoing
 /// messages; all queues together hold at most [`max_total_queued_bytes`](Self::max_total_queued_bytes). The text of a
-/// broadcast is shared by all queues that it waits in.
+/// broadcast is shared by all queues that it waits in. Where compression is switched on and the client wants it, about
+/// 300 KiB more for what compresses and inflates; of what comes compressed, one message at a time is inflated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -55,6 +56,8 @@ pub struct Config {
     /// Origins of web pages that may connect although they come from another host than this server, as browsers write
     /// them (`https://chat.example.org`); `*` stands for all. Others get HTTP status 403. Default none.
     pub allowed_origins: Vec<String>,
+    /// Whether messages are compressed with permessage-deflate (RFC 7692) for clients that offer it. Default off.
+    pub compression: Compression,
     /// Whether the path `/echo` exists, which sends every text and binary message back as it is. For conformance and
     /// load tests; it has no heartbeat. Default off.
     pub echo: bool,
@@ -62,6 +65,17 @@ pub struct Config {
     pub max_echo_message_bytes: usize,
     /// What is written to standard error. Default [`Verbosity::Normal`].
     pub verbosity: Verbosity,
+}
+
+/// Whether and how messages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Never.
+    Off,
+    /// Each message may refer to the earlier ones of its direction.
+    On,
+    /// Each message is compressed by itself.
+    WithoutContextTakeover,
 }
 
 /// Which events are written to standard error.
@@ -91,6 +105,7 @@ impl Default for Config {
             max_queued_bytes: 4 * 1024 * 1024,
             max_total_queued_bytes: 256 * 1024 * 1024,
             allowed_origins: Vec::new(),
+            compression: Compression::Off,
             echo: false,
             max_echo_message_bytes: 64 * 1024 * 1024,
             verbosity: Verbosity::Normal,

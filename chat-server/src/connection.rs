@@ -40,16 +40,19 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Socket
         () = server.stopping() => return,
     };
     match outcome {
-        Ok(Outcome::Upgraded(Endpoint::Chat, stream, leftover)) => {
-            server.statistics.chat_connections.increment();
-            let session = Session::Chat(Chat::new(&server));
-            let limit = server.config.refused_message_bytes();
-            Connection::new(server, client, Socket::new(stream, &leftover, limit), session).run().await;
-        }
-        Ok(Outcome::Upgraded(Endpoint::Echo, stream, leftover)) => {
-            server.statistics.echo_connections.increment();
-            let limit = server.config.max_echo_message_bytes;
-            Connection::new(server, client, Socket::new(stream, &leftover, limit), Session::Echo).run().await;
+        Ok(Outcome::Upgraded(upgraded)) => {
+            let (session, limit) = match upgraded.endpoint {
+                Endpoint::Chat => {
+                    server.statistics.chat_connections.increment();
+                    (Session::Chat(Chat::new(&server)), server.config.refused_message_bytes())
+                }
+                Endpoint::Echo => {
+                    server.statistics.echo_connections.increment();
+                    (Session::Echo, server.config.max_echo_message_bytes)
+                }
+            };
+            let socket = Socket::new(upgraded, limit);
+            Connection::new(server, client, socket, session).run().await;
         }
         Ok(Outcome::Answered(status)) => {
             server.statistics.requests_answered.increment();
@@ -246,6 +249,10 @@ impl Connection {
                 return Flow::Paused;
             }
             let Some(message) = self.inbox.pop_front() else {
+                if self.input_end.is_none() && self.socket.has_undecoded() {
+                    self.decode();
+                    continue;
+                }
                 if self.inbox.capacity() > 256 {
                     self.inbox = VecDeque::new();
                 }
@@ -382,6 +389,9 @@ impl Connection {
             let decoded = self.socket.decode(&mut self.inbox);
             if decoded.is_err() || self.inbox.drain(..).any(|message| matches!(message, Message::Close(_))) {
                 return Ok(());
+            }
+            if self.socket.has_undecoded() {
+                continue;
             }
             if self.socket.progress(true).await? == Progress::End {
                 return Ok(());

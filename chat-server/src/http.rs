@@ -12,16 +12,18 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use sockudo_ws::deflate::{DeflateConfig, DeflateNegotiation, negotiate_server_deflate};
 use sockudo_ws::handshake::generate_accept_key;
 use tokio::net::TcpStream;
 
+use crate::config::Compression;
 use crate::origin;
 
 /// Longest request head, in bytes.
@@ -38,15 +40,15 @@ pub(crate) enum Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The chat, and `/echo` where it is switched on.
-    Open { echo: bool },
+    Open { echo: bool, compression: Compression },
     /// Nothing: the server is full.
     Full,
 }
 
 /// How a request ended.
 pub(crate) enum Outcome {
-    /// The connection speaks WebSocket now; these bytes followed the request.
-    Upgraded(Endpoint, TcpStream, Bytes),
+    /// The connection speaks WebSocket now.
+    Upgraded(Upgraded),
     /// It was answered with this status.
     Answered(StatusCode),
     /// It came from a page that may not use this server.
@@ -55,11 +57,28 @@ pub(crate) enum Outcome {
     Nothing,
 }
 
+/// A connection behind its upgrade.
+pub(crate) struct Upgraded {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) stream: TcpStream,
+    /// What followed the request.
+    pub(crate) leftover: Bytes,
+    /// How messages are compressed, where they are.
+    pub(crate) deflate: Option<DeflateConfig>,
+}
+
+/// A request that is granted.
+struct Grant {
+    endpoint: Endpoint,
+    key: HeaderValue,
+    deflate: Option<DeflateNegotiation>,
+}
+
 #[derive(Default)]
 struct Exchange {
     status: Option<StatusCode>,
     foreign_origin: Option<String>,
-    upgrade: Option<(Endpoint, OnUpgrade)>,
+    upgrade: Option<(Endpoint, Option<DeflateConfig>, OnUpgrade)>,
 }
 
 /// Reads one request and answers it; pages of `allowed_origins` are let in as well as the server's own.
@@ -72,9 +91,10 @@ pub(crate) async fn receive(stream: TcpStream, admission: Admission, allowed_ori
             let decision = decide(&request, admission, arrived_at, allowed_origins);
             let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
             let response = match decision {
-                Ok((endpoint, key)) => {
-                    exchange.upgrade = Some((endpoint, hyper::upgrade::on(&mut request)));
-                    switch_protocols(&key)
+                Ok(grant) => {
+                    let deflate = grant.deflate.as_ref().map(|deflate| deflate.config.clone());
+                    exchange.upgrade = Some((grant.endpoint, deflate, hyper::upgrade::on(&mut request)));
+                    switch_protocols(&grant)
                 }
                 Err(refusal) => {
                     exchange.foreign_origin.clone_from(&refusal.foreign_origin);
@@ -96,12 +116,12 @@ pub(crate) async fn receive(stream: TcpStream, admission: Admission, allowed_ori
     if let Some(origin) = exchange.foreign_origin {
         return Outcome::Foreign { origin };
     }
-    let Some((endpoint, upgrade)) = exchange.upgrade else {
+    let Some((endpoint, deflate, upgrade)) = exchange.upgrade else {
         return exchange.status.map_or(Outcome::Nothing, Outcome::Answered);
     };
     let Ok(upgraded) = upgrade.await else { return Outcome::Nothing };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return Outcome::Nothing };
-    Outcome::Upgraded(endpoint, parts.io.into_inner(), parts.read_buf)
+    Outcome::Upgraded(Upgraded { endpoint, stream: parts.io.into_inner(), leftover: parts.read_buf, deflate })
 }
 
 /// An answer that is not an upgrade.
@@ -141,8 +161,8 @@ fn decide<B: hyper::body::Body>(
     admission: Admission,
     arrived_at: Option<IpAddr>,
     allowed_origins: &[String],
-) -> Result<(Endpoint, HeaderValue), Refusal> {
-    let Admission::Open { echo } = admission else {
+) -> Result<Grant, Refusal> {
+    let Admission::Open { echo, compression } = admission else {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "The chat is full. Try again later.\n"));
     };
     let endpoint = match request.uri().path() {
@@ -193,13 +213,32 @@ fn decide<B: hyper::body::Body>(
     }
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
     match (keys.next(), keys.next()) {
-        (Some(key), None) if is_key(key.as_bytes()) => Ok((endpoint, key.clone())),
+        (Some(key), None) if is_key(key.as_bytes()) => {
+            Ok(Grant { endpoint, key: key.clone(), deflate: negotiate(headers, compression) })
+        }
         _ => bad_request("There has to be one Sec-WebSocket-Key, of 16 bytes in base64.\n"),
     }
 }
 
-fn switch_protocols(key: &HeaderValue) -> Response<Full<Bytes>> {
-    let accept = generate_accept_key(key.to_str().unwrap_or_default());
+/// What of the client's offers is taken (RFC 7692 §7.1), if anything.
+fn negotiate(headers: &HeaderMap, compression: Compression) -> Option<DeflateNegotiation> {
+    let without_takeover = match compression {
+        Compression::Off => return None,
+        Compression::On => false,
+        Compression::WithoutContextTakeover => true,
+    };
+    let policy = DeflateConfig {
+        server_no_context_takeover: without_takeover,
+        client_no_context_takeover: without_takeover,
+        ..DeflateConfig::default()
+    };
+    let offers: Vec<&str> =
+        headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok()).collect();
+    negotiate_server_deflate(&offers.join(","), &policy)
+}
+
+fn switch_protocols(grant: &Grant) -> Response<Full<Bytes>> {
+    let accept = generate_accept_key(grant.key.to_str().unwrap_or_default());
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -207,6 +246,10 @@ fn switch_protocols(key: &HeaderValue) -> Response<Full<Bytes>> {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     if let Ok(accept) = HeaderValue::try_from(accept) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    let deflate = grant.deflate.as_ref().map(|deflate| HeaderValue::try_from(deflate.to_response_header()));
+    if let Some(Ok(deflate)) = deflate {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, deflate);
     }
     response
 }
@@ -236,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    const OPEN: Admission = Admission::Open { echo: false };
+    const OPEN: Admission = Admission::Open { echo: false, compression: Compression::Off };
 
     fn status(admission: Admission, change: impl FnOnce(&mut Request<Empty<Bytes>>)) -> StatusCode {
         let mut request = Request::builder()
@@ -249,7 +292,7 @@ mod tests {
             .unwrap();
         change(&mut request);
         match decide(&request, admission, None, &[]) {
-            Ok((_, key)) => switch_protocols(&key).status(),
+            Ok(grant) => switch_protocols(&grant).status(),
             Err(refusal) => refusal.into_response().status(),
         }
     }
@@ -263,7 +306,8 @@ mod tests {
     #[test]
     fn the_rfcs_own_request_is_accepted_with_the_rfcs_own_answer() {
         assert_eq!(status(OPEN, |_| ()), 101);
-        let response = switch_protocols(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        let response = switch_protocols(&Grant { endpoint: Endpoint::Chat, key, deflate: None });
         assert_eq!(response.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
@@ -272,7 +316,7 @@ mod tests {
         assert_eq!(status(OPEN, |request| *request.uri_mut() = "/chat".parse().unwrap()), 404);
         assert_eq!(status(OPEN, |request| *request.uri_mut() = "/echo".parse().unwrap()), 404);
         assert_eq!(status(OPEN, |request| *request.uri_mut() = "/?room_id=1".parse().unwrap()), 101);
-        let echo = Admission::Open { echo: true };
+        let echo = Admission::Open { echo: true, compression: Compression::Off };
         assert_eq!(status(echo, |request| *request.uri_mut() = "/echo".parse().unwrap()), 101);
         assert_eq!(status(Admission::Full, |_| ()), 503);
         assert_eq!(status(OPEN, |request| *request.method_mut() = Method::POST), 405);
@@ -292,6 +336,40 @@ mod tests {
                 request.headers_mut().append(SEC_WEBSOCKET_KEY, second);
             }),
             400
+        );
+    }
+
+    /// The extensions that the answer names.
+    fn negotiated(compression: Compression, offers: &[&'static str]) -> String {
+        let mut headers = HeaderMap::new();
+        for offer in offers {
+            headers.append(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(offer));
+        }
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        let deflate = negotiate(&headers, compression);
+        let response = switch_protocols(&Grant { endpoint: Endpoint::Chat, key, deflate });
+        let named = response.headers().get(SEC_WEBSOCKET_EXTENSIONS);
+        named.map_or("", |value| value.to_str().unwrap()).to_owned()
+    }
+
+    #[test]
+    fn compression_is_agreed_on_where_it_is_switched_on_and_offered() {
+        let offer = ["permessage-deflate; client_max_window_bits"];
+        assert_eq!(negotiated(Compression::Off, &offer), "");
+        assert_eq!(negotiated(Compression::On, &[]), "");
+        assert_eq!(negotiated(Compression::On, &["x-webkit-deflate-frame"]), "");
+        assert_eq!(negotiated(Compression::On, &offer), "permessage-deflate");
+        assert_eq!(
+            negotiated(Compression::WithoutContextTakeover, &offer),
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+        );
+        // The client decides what it inflates; of several offers the first possible one is taken.
+        assert_eq!(
+            negotiated(
+                Compression::On,
+                &["permessage-deflate; nonsense", "permessage-deflate; server_max_window_bits=10"]
+            ),
+            "permessage-deflate; server_max_window_bits=10"
         );
     }
 }

@@ -48,8 +48,10 @@
 //! A request whose `Origin` header names a page of another site is answered with status 403, as `origin` has it; programs,
 //! which name none, are let in.
 //!
-//! Close codes of the server: 1001 it stops; 1002, 1007, 1009 the client broke RFC 6455, UTF-8 or a size limit; 1008 no
-//! answer to the heartbeat; 1013 the client reads too slowly and lost messages.
+//! With [`Config::compression`] messages are compressed (RFC 7692) for clients that offer it.
+//!
+//! Close codes of the server: 1001 it stops; 1002, 1007, 1009 the client broke RFC 6455, UTF-8 or DEFLATE, a size limit;
+//! 1008 no answer to the heartbeat; 1013 the client reads too slowly and lost messages.
 
 #![forbid(unsafe_code)]
 
@@ -69,6 +71,6 @@ mod time;
 mod web;
 mod websocket;
 
-pub use config::{Config, Verbosity};
+pub use config::{Compression, Config, Verbosity};
 pub use server::{Listeners, bind, run};
 pub use statistics::Summary;

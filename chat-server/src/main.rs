@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use chat_server::{Config, Listeners, Verbosity, bind, run};
-use clap::Parser;
+use chat_server::{Compression, Config, Listeners, Verbosity, bind, run};
+use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,6 +107,10 @@ struct Arguments {
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
+    /// Compress messages (permessage-deflate) for clients that offer it
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = CompressionOption::Off)]
+    compression: CompressionOption,
+
     /// Offer the path /echo, which sends messages back as they are (for conformance and load tests)
     #[arg(long)]
     echo: bool,
@@ -118,6 +122,16 @@ struct Arguments {
     /// Write warnings only
     #[arg(short, long)]
     quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompressionOption {
+    /// Never
+    Off,
+    /// Each message may refer to earlier ones
+    On,
+    /// Each message by itself
+    NoContextTakeover,
 }
 
 impl Arguments {
@@ -136,6 +150,11 @@ impl Arguments {
         config.max_queued_bytes = self.max_queued_bytes;
         config.max_total_queued_bytes = self.max_total_queued_bytes;
         config.allowed_origins.clone_from(&self.allow_origin);
+        config.compression = match self.compression {
+            CompressionOption::Off => Compression::Off,
+            CompressionOption::On => Compression::On,
+            CompressionOption::NoContextTakeover => Compression::WithoutContextTakeover,
+        };
         config.echo = self.echo;
         config.verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,

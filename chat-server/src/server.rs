@@ -285,8 +285,9 @@ async fn accept_until(
             };
             match purpose {
                 Purpose::Chat => {
-                    let echo = server.config.echo;
-                    let admission = if is_full { Admission::Full } else { Admission::Open { echo } };
+                    let Config { echo, compression, .. } = server.config;
+                    let admission =
+                        if is_full { Admission::Full } else { Admission::Open { echo, compression } };
                     connection::serve(server, stream, client, admission).await;
                 }
                 Purpose::Page => web::serve(server, stream, client, is_full).await,

@@ -162,10 +162,15 @@ impl Client {
 
 /// A TCP connection after an upgrade, for frames that no library would send.
 pub async fn raw_websocket(address: SocketAddr, path: &str) -> TcpStream {
+    raw_websocket_with(address, path, "").await.0
+}
+
+/// The same with further header fields, each with its line end; returns the answer's head, too.
+pub async fn raw_websocket_with(address: SocketAddr, path: &str, fields: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = read_head(&mut stream).await;
@@ -175,7 +180,7 @@ pub async fn raw_websocket(address: SocketAddr, path: &str) -> TcpStream {
     {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} is missing in {head}");
     }
-    stream
+    (stream, head)
 }
 
 pub async fn read_head(stream: &mut TcpStream) -> String {
