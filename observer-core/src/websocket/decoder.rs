@@ -50,6 +50,7 @@ const LONGEST_CHARACTER: usize = 4;
 
 /// Why a compressed message is not decoded.
 const INVALID_DEFLATE: &str = "permessage-deflate, not valid";
+const PERHAPS_DEFLATE: &str = "start not seen, perhaps permessage-deflate";
 const NO_ROOM_TO_INFLATE: &str = "permessage-deflate, no memory left to inflate it";
 
 /// What comes out of a decoder. It borrows from the decoder and from the bytes given to it, for one call.
@@ -996,6 +997,14 @@ impl Decoder {
 
     /// Emits a message that came in pieces; nothing more will come of it.
     fn emit_unfinished(&mut self, mut message: Unfinished, output: &mut Output<'_>) {
+        let held = &mut output.shared.held;
+        let is_start_unseen = message.opcode == Opcode::Continuation;
+        if is_start_unseen
+            && self.extensions.compression == Compression::Unseen
+            && message.payload.check_text() == TextCheck::Invalid
+        {
+            message.leave_undecoded(PERHAPS_DEFLATE, held);
+        }
         let assembly = &mut message.payload;
         let mut text = None;
         // What goes on with a message whose start was not seen may be text.
@@ -1044,7 +1053,7 @@ fn coding(extensions: Extensions, first: &FrameHeader, start_unseen: bool) -> (b
         return (true, None);
     }
     if start_unseen && matches!(extensions.compression, Compression::Deflate(_)) {
-        return (false, Some("start not seen, perhaps permessage-deflate"));
+        return (false, Some(PERHAPS_DEFLATE));
     }
     let coded = extensions.unknown && (first.rsv1 || first.rsv2 || first.rsv3);
     (false, coded.then_some("unknown extension"))

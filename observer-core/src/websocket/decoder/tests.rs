@@ -830,7 +830,7 @@ fn a_continuation_that_begins_what_is_found_has_an_unknown_start() {
 
 #[test]
 fn a_message_without_its_start_is_shown_as_text_where_it_is_some() {
-    for (payload, text) in [(&b"a\xe7\x8c\xaa"[..], Some("a猪")), (b"\xaab", None), (b"\xffb", None)] {
+    for (payload, text) in [(&b"a\xe7\x8c\xaa"[..], Some("a猪")), (b"\xaab", None)] {
         let mut run = Run::of(Decoder::resynchronising(ServerToClient));
         run.data(FrameBuilder::new(Opcode::Continuation, payload).build());
         assert_eq!((run.message().text.as_deref(), run.message().known.as_slice()), (text, payload));

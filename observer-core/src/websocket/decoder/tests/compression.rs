@@ -473,6 +473,22 @@ fn a_connection_that_was_open_before_is_shown_as_far_as_nothing_unknown_is_copie
     run.end(StreamEnd::Unseen);
 }
 
+#[test]
+fn the_rest_of_a_message_that_began_before_is_not_shown_where_it_may_be_compressed() {
+    let mut sender = Sender::new();
+    let payload = sender.payload(say(1));
+    let mut run = Run::of(Decoder::resynchronising(ServerToClient));
+    run.data(last_fragment(&payload[9..]).build()).data(sender.text("0123456789").build());
+    let [rest, whole] = &run.messages()[..] else { panic!("{:?}", run.items) };
+    assert_eq!((rest.undecoded, rest.known.len()), (Some(PERHAPS_DEFLATE), 0));
+    assert_eq!(whole.text.as_deref(), Some("0123456789"));
+    // What is text is shown: compressed data are not, but for a few bytes.
+    let mut run = Run::of(Decoder::resynchronising(ServerToClient));
+    run.data(last_fragment(b"the rest of a text").build()).data(text("next").build());
+    assert_eq!(run.messages()[0].text.as_deref(), Some("the rest of a text"));
+    run.end(StreamEnd::Unseen);
+}
+
 /// A message, whether it is compressed, and the length of its frames' payloads.
 type Sent = (Vec<u8>, bool, usize);
 
