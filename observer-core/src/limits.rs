@@ -18,7 +18,7 @@ pub struct Limits {
     /// Separate runs of bytes held likewise. Shed: as above.
     pub reassembly_runs: usize,
     /// The same bytes for all connections together. No direction may hold more than a sixteenth of what is left of
-    /// them ([`Limits::REASSEMBLY_SHARES`]), so that many who hold much never leave nothing for the next one.
+    /// them ([`Limits::SHARES`]), so that many who hold much never leave nothing for the next one.
     /// Shed: as above, for the direction that asks for more than its share.
     pub reassembly_total_bytes: usize,
     /// What SYNs carry, for all connections together, until it is known whether the receiver takes it. Shed: what a
@@ -38,7 +38,8 @@ pub struct Limits {
     pub head_total_bytes: usize,
     /// Payload kept of one message. Shed: what lies beyond is not kept, and named in `missing`.
     pub message_bytes: usize,
-    /// Payload kept of unfinished messages of all connections together. Shed: as above.
+    /// Payload kept of unfinished messages of all connections together. No message may hold more than a sixteenth of
+    /// what is left of it ([`Limits::SHARES`]): a few small compressed ones could fill it. Shed: as above.
     pub message_total_bytes: usize,
     /// Bytes that come out of one compressed message, kept or not. Shed: it is inflated no further, what lies beyond
     /// is missing, and so is what later messages copy from it.
@@ -58,8 +59,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] is cut: each direction may hold one.
-    pub const REASSEMBLY_SHARES: usize = 16;
+    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] and of [`Limits::message_total_bytes`]
+    /// is cut: each direction may hold one.
+    pub const SHARES: usize = 16;
 }
 
 impl Default for Limits {

@@ -829,7 +829,7 @@ impl Waiting {
         let left = limits.reassembly_total_bytes.saturating_sub(shared.held_bytes);
         if self.held_bytes > limits.reassembly_bytes || self.runs.len() > limits.reassembly_runs {
             Some(Limit::Reassembly)
-        } else if self.held_bytes > left / Limits::REASSEMBLY_SHARES {
+        } else if self.held_bytes > left / Limits::SHARES {
             Some(Limit::ReassemblyTotal)
         } else {
             None

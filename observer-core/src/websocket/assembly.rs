@@ -122,9 +122,9 @@ impl Assembly {
         if needed <= capacity {
             return (in_message, Limit::Message);
         }
-        let available = held.message_total_bytes.saturating_sub(held.bytes);
+        let left = held.message_total_bytes.saturating_sub(held.bytes.saturating_sub(capacity));
         let comfortable = needed.max(capacity.saturating_mul(2)).min(held.message_bytes);
-        let target = comfortable.min(capacity.saturating_add(available));
+        let target = comfortable.min(capacity.max(left / Limits::SHARES));
         self.known.reserve_exact(target.saturating_sub(length));
         held.bytes = held.bytes.saturating_add(self.known.capacity().saturating_sub(capacity));
         if target >= needed {
@@ -158,7 +158,6 @@ impl Assembly {
             return None;
         }
         let full = self.missing.len() >= held.message_holes;
-        let known_before_last = self.known_before_last_hole();
         let Some(last) = self.missing.last_mut() else {
             self.missing.push(Missing { offset, length });
             self.offset = offset.saturating_add(length.unwrap_or(0));
@@ -177,10 +176,10 @@ impl Assembly {
             }
             _ => last.length = None,
         }
-        if touches {
+        if touches || self.keep == Keep::NoMore {
             return None;
         }
-        self.known.truncate(known_before_last);
+        self.known.truncate(self.known_before_last_hole());
         self.keep = Keep::NoMore;
         Some(Limit::MessageHoles)
     }

@@ -820,9 +820,12 @@ impl Window {
         }
         let mut left = length;
         while left > 0 {
-            let from = self.source(distance).unwrap_or_default();
+            // What a short distance repeats is there twice after the first time, and so on.
+            let reach =
+                if distance < length { distance + (length - left) / distance * distance } else { distance };
+            let from = self.source(reach).unwrap_or_default();
             let to = self.next;
-            let mut count = left.min(distance).min(WINDOW - from).min(WINDOW - to);
+            let mut count = left.min(reach).min(WINDOW - from).min(WINDOW - to);
             if self.is_full() {
                 self.bytes.copy_within(from..from + count, to);
             } else {

@@ -595,11 +595,13 @@ fn all_connections_together_are_bounded() {
         }
     }
     assert_eq!(shared.held_bytes(), 0);
-    let known: usize = found
+    let known: Vec<usize> = found
         .iter()
-        .map(|item| if let Kept::Message(message) = item { message.known.len() } else { 0 })
-        .sum();
-    assert!((900..=1_000).contains(&known), "{known}");
+        .filter_map(|item| if let Kept::Message(message) = item { Some(message.known.len()) } else { None })
+        .collect();
+    // A sixteenth of what those before have left: some for everyone, never the same as if alone.
+    assert_eq!(known.len(), 10);
+    assert!(known.iter().all(|known| (30..=62).contains(known)), "{known:?}");
     assert!(found.contains(&Kept::Limit(Limit::MessageTotal)));
 }
 
