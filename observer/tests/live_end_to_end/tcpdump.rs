@@ -123,6 +123,13 @@ fn without_times(lines: &[String]) -> Vec<&str> {
     lines
 }
 
+/// Major and minor version of the running kernel.
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 /// Connections that the client closes first, so that no packet meets the server's socket in TIME_WAIT, where the kernel
 /// does not show it to the observer.
 fn packets_are_those_that_tcpdump_prints(loopback: IpAddr) {
@@ -131,7 +138,9 @@ fn packets_are_those_that_tcpdump_prints(loopback: IpAddr) {
     let mut command = Command::new("tcpdump");
     // As root: a kernel's guest has no other user.
     command.args(["-n", "-i", "lo", "-s", "0", "-l", "-B", "32768", "-Z", "root"]);
-    command.arg(format!("tcp port {port}"));
+    // Kernels up to 6.1 at least do not pass the answer to a SYN over IPv6 to the hook: left out on both sides.
+    let left_out = if loopback.is_ipv6() && kernel() <= (6, 1) { " and ip6[53] & 0x12 != 0x12" } else { "" };
+    command.arg(format!("tcp port {port}{left_out}"));
     let mut tcpdump = Program::start(&mut command);
     tcpdump.wait_for("listening on");
     let mut observer = Program::start(&mut observer(&["--port", &port, "--packets"]));
