@@ -46,7 +46,7 @@ pub struct Limits {
     pub inflated_bytes: u64,
     /// What inflating takes, for all connections together: up to 40 KiB for each direction that has sent a compressed
     /// message and takes its context over. Shed: a further message is not decoded, and what later ones of its
-    /// direction copy from it is missing.
+    /// direction copy from it is missing. The last sixteenth is for directions that hold something already.
     pub inflate_total_bytes: usize,
     /// Holes named in one message. Shed: from the last one on, all is called missing.
     pub message_holes: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
 
 impl Limits {
     /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] and of [`Limits::message_total_bytes`]
-    /// is cut: each direction may hold one.
+    /// is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
     pub const SHARES: usize = 16;
 }
 

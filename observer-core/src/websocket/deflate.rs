@@ -90,7 +90,9 @@ impl Context {
     ) -> Result<(), Trouble> {
         let own = self.inflater.as_ref().map_or(0, |inflater| inflater.held_bytes());
         let others = pool.bytes.saturating_sub(own);
-        if others.saturating_add(Inflater::MAXIMUM_BYTES) > pool.total_bytes {
+        // What new ones leave free, so that those that are here go on.
+        let reserve = if self.inflater.is_none() { pool.total_bytes / Limits::SHARES } else { 0 };
+        if others.saturating_add(Inflater::MAXIMUM_BYTES).saturating_add(reserve) > pool.total_bytes {
             self.lose(pool);
             return Err(Trouble::NoRoom);
         }

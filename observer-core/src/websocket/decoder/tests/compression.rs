@@ -392,6 +392,42 @@ fn all_inflaters_together_stay_within_their_bound() {
     other.end(StreamEnd::Fin);
 }
 
+#[test]
+fn contexts_that_are_there_go_on_where_new_ones_find_no_room() {
+    let limits = Limits { inflate_total_bytes: 1 << 20, ..Limits::default() };
+    let (mut early, mut sender) = (limited(&limits), Sender::new());
+    early.data(sender.text(say(0)).build());
+    let filling = Sender::new().text(vec![b'a'; 40_000]).build();
+    for number in 0.. {
+        let mut new = server();
+        std::mem::swap(&mut early.shared, &mut new.shared);
+        new.data(&filling);
+        std::mem::swap(&mut early.shared, &mut new.shared);
+        assert!(number < 40);
+        if new.message().undecoded == Some(NO_ROOM_TO_INFLATE) {
+            break;
+        }
+    }
+    early.data(sender.text(say(1)).build());
+    assert_says(&early, [0, 1]);
+}
+
+#[test]
+fn small_messages_that_become_large_leave_memory_for_those_of_others() {
+    let limits = Limits { message_bytes: 1 << 20, message_total_bytes: 1 << 20, ..Limits::default() };
+    let mut other = limited(&limits);
+    let frame = Sender::new().text(vec![b'a'; 1 << 20]).fragment().build();
+    for _ in 0..40 {
+        let mut large = server();
+        std::mem::swap(&mut other.shared, &mut large.shared);
+        large.data(&frame);
+        std::mem::swap(&mut other.shared, &mut large.shared);
+        assert!(other.shared.held_bytes() <= 1 << 20);
+    }
+    other.data(Sender::new().text(say(0)).build());
+    assert_says(&other, [0]);
+}
+
 // Losses.
 
 #[test]
@@ -411,6 +447,24 @@ fn behind_a_hole_the_rest_of_its_message_is_missing_and_what_is_copied_from_it()
     run.data(sender.text("0123").build());
     assert_eq!(run.messages()[2].text.as_deref(), Some("0123"));
     assert_eq!(run.anomalies(), []);
+}
+
+#[test]
+fn too_many_holes_are_told_of_once_whatever_is_lost_behind_them() {
+    let limits = Limits { message_holes: 2, ..Limits::default() };
+    let (mut run, mut sender) = (limited(&limits), Sender::new());
+    let frame = sender.text("abcdefghijklmnopqrstuvwxyz").build();
+    run.data(&frame[..12]).gap(3).data(&frame[15..]);
+    let frame = sender
+        .text("0 defghi 1 jklmno 2 pqrstu 3 some more that is new, of which two parts are lost")
+        .build();
+    let (start, end) = frame.split_at(frame.len() - 20);
+    run.data(start).gap(3).data(&end[3..10]).gap(3).data(&end[13..]);
+    let message = &run.messages()[1];
+    assert!(message.known.starts_with(b"0 "), "{message:?}");
+    assert_eq!((message.missing.len(), message.missing[1].length), (2, None));
+    assert_eq!(run.limits(), [Limit::MessageHoles]);
+    run.end(StreamEnd::Fin);
 }
 
 #[test]
