@@ -126,15 +126,34 @@ fn a_duration_ends_a_run_whose_reader_does_not_read() {
     assert_eq!(wait(&mut child), Some(1));
 }
 
+/// Until it has everything full that it may fill: it takes no more processor time.
+fn wait_until_idle(child: &Child) {
+    // "In clock ticks", in user and in kernel mode, behind the name in parentheses: proc_pid_stat(5).
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().map(str::to_owned).collect();
+        (fields[11].clone(), fields[12].clone())
+    };
+    let mut before = ticks();
+    let mut idle = 0;
+    while idle < 5 {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = ticks();
+        idle = if now == before { idle + 1 } else { 0 };
+        before = now;
+    }
+}
+
 #[test]
 fn a_reader_that_reads_slowly_gets_whole_lines_and_the_summary() {
     let file = TemporaryFile::new("slow.pcap", &long_capture());
     let mut child = observer(&["read", file.path(), "--json"]).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    signal(&child, Signal::SIGTERM);
-    let mut text = Vec::new();
     let mut buffer = vec![0; 64 << 10];
+    let length = stdout.read(&mut buffer).unwrap();
+    let mut text = buffer[..length].to_vec();
+    wait_until_idle(&child);
+    signal(&child, Signal::SIGTERM);
     let started = Instant::now();
     loop {
         let length = stdout.read(&mut buffer).unwrap();
