@@ -184,21 +184,18 @@ impl Deliveries {
         let mailbox = self.mailboxes.entry(connection).or_default();
         // Equal contents repeat: the first that still waits for this recipient is meant.
         let at = mailbox.expected.iter().position(|expected| numbers.contains(&expected.delivery));
-        let number = match at.and_then(|at| mailbox.expected.remove(at)) {
-            Some(expected) => {
-                let Some(delivery) = self.under_way.get_mut(&expected.delivery) else { return };
-                delivery.unknown -= usize::from(expected.is_unknown);
-                expected.delivery
-            }
-            // To somebody of whom it was not known that they are meant; the last one said is the likeliest.
-            None => {
-                let Some(&number) = numbers.back() else { return };
-                let Some(delivery) = self.under_way.get_mut(&number) else { return };
-                delivery.expected += 1;
-                number
-            }
+        let expected = at.and_then(|at| mailbox.expected.remove(at));
+        // To somebody of whom it was not known that they are meant; the last one said is the likeliest.
+        let number = expected.map(|expected| expected.delivery).or_else(|| numbers.back().copied());
+        let Some((number, delivery)) =
+            number.and_then(|number| Some((number, self.under_way.get_mut(&number)?)))
+        else {
+            return;
         };
-        let Some(delivery) = self.under_way.get_mut(&number) else { return };
+        match expected {
+            Some(expected) => delivery.unknown -= usize::from(expected.is_unknown),
+            None => delivery.expected += 1,
+        }
         delivery.was_sent = true;
         match stream_end {
             Some(end) => mailbox.sent.push_back((end, number)),
@@ -243,11 +240,9 @@ impl Deliveries {
 
     /// This client's connection is over. `is_whole`: and all that it was sent was seen. Returns what waited for it alone.
     pub fn handle_close(&mut self, connection: ConnectionId, is_whole: bool) -> Vec<Outcome> {
-        let Some(Mailbox { expected, sent, own }) = self.mailboxes.remove(&connection) else {
-            return Vec::new();
-        };
-        // Its sayings are under way all the same.
-        self.mailboxes.insert(connection, Mailbox { own, ..Mailbox::default() });
+        let Some(mailbox) = self.mailboxes.get_mut(&connection) else { return Vec::new() };
+        // What it sent is under way all the same.
+        let (expected, sent) = (std::mem::take(&mut mailbox.expected), std::mem::take(&mut mailbox.sent));
         let mut over = Vec::new();
         for Expected { delivery: number, is_unknown } in expected {
             if let Some(delivery) = self.under_way.get_mut(&number) {
@@ -263,9 +258,7 @@ impl Deliveries {
                 over.extend(self.take_if_over(number));
             }
         }
-        if self.mailboxes.get(&connection).is_some_and(|mailbox| mailbox.own.is_empty()) {
-            self.mailboxes.remove(&connection);
-        }
+        self.forget_if_empty(connection);
         over
     }
 
@@ -291,8 +284,18 @@ impl Deliveries {
         }
         if let Some(mailbox) = self.mailboxes.get_mut(&delivery.sender) {
             mailbox.own.retain(|other| *other != number);
+            self.forget_if_empty(delivery.sender);
         }
         Some(delivery)
+    }
+
+    fn forget_if_empty(&mut self, connection: ConnectionId) {
+        let is_empty = |mailbox: &Mailbox| {
+            mailbox.expected.is_empty() && mailbox.sent.is_empty() && mailbox.own.is_empty()
+        };
+        if self.mailboxes.get(&connection).is_some_and(is_empty) {
+            self.mailboxes.remove(&connection);
+        }
     }
 }
 
@@ -327,6 +330,16 @@ mod tests {
 
     fn outcome(expected: usize, arrived: usize, has_unknown: bool) -> Vec<Outcome> {
         vec![Outcome { sender: ONE, expected, arrived, has_unknown, what: "hi".to_owned() }]
+    }
+
+    #[test]
+    fn a_sender_who_leaves_before_the_recipients_leaves_nothing_behind() {
+        let mut deliveries = said();
+        send(&mut deliveries, TWO, 50);
+        deliveries.handle_close(ONE, true);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 50).len(), 1);
+        deliveries.handle_close(TWO, true);
+        assert!(deliveries.mailboxes.is_empty(), "{:?}", deliveries.mailboxes);
     }
 
     #[test]
