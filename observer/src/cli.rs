@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
@@ -194,19 +195,25 @@ struct Arguments {
     connection: Vec<u64>,
 
     /// Show only what goes this way: client_to_server, server_to_client
-    #[arg(long, value_name = "WAY", value_enum, hide_possible_values = true, help_heading = FILTERS)]
-    direction: Option<DirectionChoice>,
+    #[arg(
+        long,
+        value_name = "WAY",
+        value_parser = named(DIRECTIONS, Direction::name),
+        hide_possible_values = true,
+        help_heading = FILTERS
+    )]
+    direction: Option<Direction>,
 
     /// Show only messages and frames of these opcodes: text, binary, close, ping, pong, continuation
     #[arg(
         long,
         value_name = "OPCODE",
         value_delimiter = ',',
-        value_enum,
+        value_parser = named(OPCODES, Opcode::name),
         hide_possible_values = true,
         help_heading = FILTERS
     )]
-    opcode: Vec<OpcodeChoice>,
+    opcode: Vec<Opcode>,
 
     /// Show only messages that match this regular expression, as sent or with JSON's escapes decoded
     #[arg(long, value_name = "REGEX", value_parser = Regex::new, help_heading = FILTERS)]
@@ -217,22 +224,22 @@ struct Arguments {
         long = "type",
         value_name = "TYPE",
         value_delimiter = ',',
-        value_enum,
+        value_parser = named(EventKind::ALL, EventKind::name),
         hide_possible_values = true,
         help_heading = FILTERS
     )]
-    types: Vec<TypeChoice>,
+    types: Vec<EventKind>,
 
     /// Do not show chat messages of these types
     #[arg(
         long = "not-type",
         value_name = "TYPE",
         value_delimiter = ',',
-        value_enum,
+        value_parser = named(EventKind::ALL, EventKind::name),
         hide_possible_values = true,
         help_heading = FILTERS
     )]
-    not_types: Vec<TypeChoice>,
+    not_types: Vec<EventKind>,
 
     /// Show only connections of chat users of this name or uid, from their login on: what they send and what they get
     #[arg(long = "user", value_name = "NAME", help_heading = FILTERS)]
@@ -293,33 +300,18 @@ pub enum Format {
     Explain,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum DirectionChoice {
-    ClientToServer,
-    ServerToClient,
-}
+const DIRECTIONS: [Direction; 2] = [Direction::ClientToServer, Direction::ServerToClient];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OpcodeChoice {
-    Continuation,
-    Text,
-    Binary,
-    Close,
-    Ping,
-    Pong,
-}
+const OPCODES: [Opcode; 6] =
+    [Opcode::Continuation, Opcode::Text, Opcode::Binary, Opcode::Close, Opcode::Ping, Opcode::Pong];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum TypeChoice {
-    Login,
-    Say,
-    Logout,
-    UserList,
-    Ping,
-    Pong,
-    Error,
+/// Takes what the core has a name for by that name.
+fn named<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(values.map(name))
+        .try_map(move |said| values.into_iter().find(|value| name(*value) == said).ok_or("no such name"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -417,7 +409,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
             }
         }
     }
-    let control = [OpcodeChoice::Close, OpcodeChoice::Ping, OpcodeChoice::Pong, OpcodeChoice::Continuation];
+    let control = [Opcode::Close, Opcode::Ping, Opcode::Pong, Opcode::Continuation];
     let asks_for_frames = arguments.opcode.iter().any(|opcode| control.contains(opcode));
     let bytes = Layout { hex: arguments.hex, ascii: arguments.ascii };
     if format == Format::Json && bytes.shows_bytes() {
@@ -445,41 +437,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
             connections: arguments.connection.into_iter().map(ConnectionId).collect(),
             users: arguments.users,
             rooms: arguments.rooms,
-            direction: arguments.direction.map(|choice| match choice {
-                DirectionChoice::ClientToServer => Direction::ClientToServer,
-                DirectionChoice::ServerToClient => Direction::ServerToClient,
-            }),
-            opcodes: arguments.opcode.into_iter().map(opcode).collect(),
-            types: arguments.types.into_iter().map(event_kind).collect(),
-            not_types: arguments.not_types.into_iter().map(event_kind).collect(),
+            direction: arguments.direction,
+            opcodes: arguments.opcode,
+            types: arguments.types,
+            not_types: arguments.not_types,
             patterns: arguments.grep,
         },
         quiet: arguments.quiet,
         verbose: arguments.verbose,
     })
-}
-
-const fn opcode(choice: OpcodeChoice) -> Opcode {
-    match choice {
-        OpcodeChoice::Continuation => Opcode::Continuation,
-        OpcodeChoice::Text => Opcode::Text,
-        OpcodeChoice::Binary => Opcode::Binary,
-        OpcodeChoice::Close => Opcode::Close,
-        OpcodeChoice::Ping => Opcode::Ping,
-        OpcodeChoice::Pong => Opcode::Pong,
-    }
-}
-
-const fn event_kind(choice: TypeChoice) -> EventKind {
-    match choice {
-        TypeChoice::Login => EventKind::Login,
-        TypeChoice::Say => EventKind::Say,
-        TypeChoice::Logout => EventKind::Logout,
-        TypeChoice::UserList => EventKind::UserList,
-        TypeChoice::Ping => EventKind::Ping,
-        TypeChoice::Pong => EventKind::Pong,
-        TypeChoice::Error => EventKind::Error,
-    }
 }
 
 fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
