@@ -6,12 +6,12 @@
 //! A filter hides; nothing is decoded, counted or lost less for it. It never hides a gap or an anomaly of a connection
 //! that it shows: what is missing there may be what is looked for.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use observer_core::Record;
 use observer_core::chat::EventKind;
-use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message, PacketSeen};
+use observer_core::record::{ConnectionId, Direction, Kind, Message};
 use observer_core::websocket::frame::Opcode;
 use regex::bytes::Regex;
 
@@ -44,13 +44,13 @@ pub struct Filter {
 impl Filter {
     /// Whether a record is shown. `people` has learnt from it.
     pub fn shows(&self, record: &Record<'_>, people: &People) -> bool {
-        let Some(connection) = record.connection else {
-            return match &record.kind {
-                Kind::Packet(packet) => self.shows_stray(packet),
-                _ => true,
-            };
+        let ends = match (record.connection, &record.kind) {
+            (Some(connection), _) => [connection.client, connection.server],
+            // Its connection has no number (yet).
+            (None, Kind::Packet(packet)) => [packet.segment.source, packet.segment.destination],
+            (None, _) => return true,
         };
-        if !self.shows_connection(connection, people) {
+        if !self.shows_connection(record.connection.map(|connection| connection.id), ends, people) {
             return false;
         }
         let goes_our_way = |direction| self.direction.is_none_or(|only| only == direction);
@@ -71,27 +71,12 @@ impl Filter {
         }
     }
 
-    /// Whether a packet is shown whose connection has no number (yet).
-    fn shows_stray(&self, packet: &PacketSeen<'_>) -> bool {
-        let is_end = |net: &IpNet| {
-            let ends = [packet.segment.source, packet.segment.destination];
-            ends.iter().any(|end| net.contains(&unmapped(end.ip())))
-        };
+    fn shows_connection(&self, id: Option<ConnectionId>, ends: [SocketAddr; 2], people: &People) -> bool {
+        // An IPv4 client of a dual-stack socket is asked for by its IPv4 address.
+        let is_end = |net: &IpNet| ends.iter().any(|end| net.contains(&end.ip().to_canonical()));
+        let person = id.and_then(|id| people.of(id));
         (self.hosts.is_empty() || self.hosts.iter().any(is_end))
-            && self.connections.is_empty()
-            && self.users.is_empty()
-            && self.rooms.is_empty()
-            && packet.direction.is_none_or(|way| self.direction.is_none_or(|only| only == way))
-            && !self.looks_into_messages()
-    }
-
-    fn shows_connection(&self, connection: &Connection, people: &People) -> bool {
-        let is_end = |net: &IpNet| {
-            [connection.client, connection.server].iter().any(|end| net.contains(&unmapped(end.ip())))
-        };
-        let person = people.of(connection.id);
-        (self.hosts.is_empty() || self.hosts.iter().any(is_end))
-            && (self.connections.is_empty() || self.connections.contains(&connection.id))
+            && (self.connections.is_empty() || id.is_some_and(|id| self.connections.contains(&id)))
             && (self.users.is_empty()
                 || person.is_some_and(|person| self.users.iter().any(|user| person.is_called(user))))
             && (self.rooms.is_empty()
@@ -128,9 +113,4 @@ impl Filter {
             .and_then(decode_json_text)
             .is_some_and(|decoded| self.patterns.iter().any(|pattern| pattern.is_match(decoded.as_bytes())))
     }
-}
-
-/// An IPv4 client of a dual-stack socket is asked for by its IPv4 address.
-fn unmapped(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
