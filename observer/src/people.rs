@@ -117,10 +117,9 @@ impl People {
     pub fn asking_as(&self, connection: ConnectionId, name: &str) -> Option<ConnectionId> {
         let chat = self.of(connection)?.chat;
         let asks = |person: &Person| person.asked.front().is_some_and(|asked| *asked.name == *cut(name));
-        let mut asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
+        let asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
         // Of several, the same one each time: connections have no order in the map.
-        let first = asking.next()?.0;
-        Some(*asking.map(|(id, _)| id).min().map_or(first, |other| other.min(first)))
+        asking.map(|(id, _)| *id).min()
     }
 
     /// Whether there is anybody in a chat of whom it is not known whether they are logged in.
@@ -217,9 +216,8 @@ impl People {
                 // the connection's own, unless its uid is somebody else's.
                 let is_asked = person.asked.front().is_some_and(|asked| Some(&*asked.name) == name);
                 if person.may_have_the_list && is_asked {
-                    let key = uid.clone().map(|uid| (chat_of(connection), uid));
-                    let is_taken = key.as_ref().is_some_and(|key| self.by_uid.contains_key(key));
-                    if !is_taken {
+                    let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
+                    if holder.is_none() {
                         self.welcome(connection, uid);
                     }
                 } else if person.standing != Standing::Member && person.asked.is_empty() {
