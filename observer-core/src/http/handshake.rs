@@ -88,10 +88,15 @@ pub struct AnswerEvaluation<'a> {
     pub findings: Vec<Finding>,
 }
 
+/// Whether the `Upgrade` of a head names WebSocket.
+pub fn asks_for_websocket(headers: &[Header<'_>]) -> bool {
+    has_token(headers, "upgrade", "websocket")
+}
+
 /// Looks at a request (RFC 6455 §4.1, §4.2.1).
 pub fn evaluate_request<'a>(head: &RequestHead<'a>) -> RequestEvaluation<'a> {
     let headers = head.headers.as_slice();
-    let is_upgrade = has_token(headers, "upgrade", "websocket");
+    let is_upgrade = asks_for_websocket(headers);
     let subprotocol = join(headers, "sec-websocket-protocol");
     let extensions = list(headers, "sec-websocket-extensions");
     let key = values(headers, "sec-websocket-key").next().map(<[u8]>::trim_ascii);

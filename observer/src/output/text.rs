@@ -14,8 +14,9 @@ use std::time::Duration;
 use observer_core::Record;
 use observer_core::record::{
     Account, Anomaly, ConnectionClosed, ConnectionOpened, Direction, Frame, Gap, GapCause, Handshake, How,
-    Kind, Message, Payload, Peer,
+    Kind, Message, PacketSeen, Payload, Peer,
 };
+use observer_core::time::Time;
 use observer_core::websocket::frame::Opcode;
 
 use super::clock::{Clock, TimeStyle};
@@ -63,14 +64,19 @@ impl Text {
             return;
         }
         if let Kind::Packet(packet) = &record.kind {
-            self.clock.write(out, record.time);
-            out.push(b' ');
-            write_packet(out, packet, self.packet_bytes, &mut self.conversations);
+            self.write_packet(out, record.time, packet);
         } else {
             self.write_start(out, record);
             self.write_content(out, record);
         }
         out.push(b'\n');
+    }
+
+    /// Appends a packet as tcpdump prints it, without a line end behind.
+    pub fn write_packet(&mut self, out: &mut Vec<u8>, time: Time, packet: &PacketSeen<'_>) {
+        self.clock.write(out, time);
+        out.push(b' ');
+        write_packet(out, packet, self.packet_bytes, &mut self.conversations);
     }
 
     /// Takes note of a record that is not shown.

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 
 use observer_core::Record;
 use observer_core::chat::{Event, EventKind, Recipient, User};
+use observer_core::http::handshake::asks_for_websocket;
 use observer_core::record::{
     Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
 };
@@ -22,9 +23,9 @@ use observer_core::websocket::frame::Opcode;
 use self::deliveries::{Deliveries, Outcome};
 pub use self::sentences::Language;
 use self::sentences::{Sentence, fill};
-use super::clock::{Clock, TimeStyle};
+use super::clock::TimeStyle;
 use super::escape::write_text;
-use super::packets::{Conversations, Layout, write_packet};
+use super::packets::Layout;
 use super::palette::Palette;
 use super::text::{Detail, Text};
 use crate::people::{Chat, People, Person, chat_of};
@@ -45,11 +46,8 @@ const QUOTED_CHARACTERS_MAX: usize = 60;
 #[derive(Debug)]
 pub struct Explain {
     language: Language,
-    clock: Clock,
     palette: Palette,
-    layout: Layout,
     text: Text,
-    conversations: Conversations,
     streams: HashMap<ConnectionId, Streams>,
     deliveries: Deliveries,
     closed: VecDeque<Closed>,
@@ -101,8 +99,8 @@ struct Group {
     /// What is told whether the packet is shown or not.
     outcomes: Vec<String>,
     content: Vec<u8>,
-    records: usize,
-    records_shown: usize,
+    /// Whether any record that came with it is shown, where any came.
+    records_shown: Option<bool>,
     packet_shown: bool,
 }
 
@@ -120,14 +118,12 @@ struct Packet {
 
 impl Explain {
     /// A transcript that has told nothing.
-    pub fn new(language: Language, time: TimeStyle, palette: Palette, layout: Layout) -> Self {
+    pub fn new(language: Language, time: TimeStyle, palette: Palette, packet_bytes: Layout) -> Self {
+        let detail = Detail { verbose: true, packet_bytes, ..Detail::default() };
         Self {
             language,
-            clock: Clock::new(time),
             palette,
-            layout,
-            text: Text::new(time, palette, Detail { verbose: true, ..Detail::default() }),
-            conversations: Conversations::default(),
+            text: Text::new(time, palette, detail),
             streams: HashMap::new(),
             deliveries: Deliveries::default(),
             closed: VecDeque::new(),
@@ -145,9 +141,7 @@ impl Explain {
                 self.end_packet(out, people);
                 self.group.packet_shown = is_shown;
                 self.group.connection = connection.cloned();
-                self.clock.write(&mut self.group.line, record.time);
-                self.group.line.push(b' ');
-                write_packet(&mut self.group.line, packet, self.layout, &mut self.conversations);
+                self.text.write_packet(&mut self.group.line, record.time, packet);
                 self.group.packet = Some(Packet {
                     source: packet.segment.source,
                     destination: packet.segment.destination,
@@ -170,8 +164,7 @@ impl Explain {
                     self.group.connection = Some(connection.clone());
                 }
                 if !matches!(kind, Kind::ConnectionOpened(_)) {
-                    self.group.records += 1;
-                    self.group.records_shown += usize::from(is_shown);
+                    *self.group.records_shown.get_or_insert(false) |= is_shown;
                     self.streams.entry(connection.id).or_default().is_shown = is_shown;
                 }
                 let before = [self.group.sentences.len(), self.group.last_sentences.len()];
@@ -198,7 +191,7 @@ impl Explain {
         }
         let mut group = std::mem::take(&mut self.group);
         // Of a packet all of whose messages are hidden, nothing is left to show.
-        let is_shown = if group.records > 0 { group.records_shown > 0 } else { group.packet_shown };
+        let is_shown = group.records_shown.unwrap_or(group.packet_shown);
         if !is_shown {
             group = Group { outcomes: group.outcomes, ..Group::default() };
         }
@@ -455,9 +448,7 @@ impl Explain {
         let client = self.client_name(connection, people);
         let path = quoted(handshake.path.unwrap_or("?"));
         let reason = quoted(handshake.reason.unwrap_or_default());
-        let is_upgrade = handshake.headers.iter().any(|(name, value)| {
-            name.eq_ignore_ascii_case("upgrade") && value.to_ascii_lowercase().starts_with(b"websocket")
-        });
+        let is_upgrade = asks_for_websocket(handshake.headers);
         let streams = self.streams.entry(connection.id).or_default();
         match handshake.status {
             None if is_upgrade => {
