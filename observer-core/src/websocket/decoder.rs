@@ -169,6 +169,11 @@ struct Unfinished {
 }
 
 impl Unfinished {
+    /// Whether its payload on the wire is text.
+    fn is_text_as_sent(&self) -> bool {
+        self.opcode == Opcode::Text && !self.compressed && self.undecoded.is_none()
+    }
+
     /// Nothing of it is shown: what came out of it, if anything did, is not to be trusted.
     fn leave_undecoded(&mut self, why: &'static str, held: &mut Held) {
         std::mem::replace(&mut self.payload, Assembly::counting()).release(held);
@@ -436,10 +441,7 @@ impl Decoder {
         data: &[u8],
         scratch: &mut Vec<u8>,
     ) -> bool {
-        let text = |message: &Unfinished| {
-            message.opcode == Opcode::Text && !message.compressed && message.undecoded.is_none()
-        };
-        if header.opcode.is_control() || !self.message.as_deref().is_some_and(text) {
+        if header.opcode.is_control() || !self.message.as_deref().is_some_and(Unfinished::is_text_as_sent) {
             return true;
         }
         let remaining = header.payload_length.saturating_sub(position);
@@ -448,9 +450,7 @@ impl Decoder {
             Some(bytes) => (bytes, header.fin),
             None => (data, false),
         };
-        scratch.clear();
-        mask::append_unmasked(header.mask.unwrap_or_default(), position, bytes, scratch);
-        assembly::check_piece(scratch, true, !ends) != TextCheck::Invalid
+        assembly::check_piece(unmasked(header, position, bytes, scratch), true, !ends) != TextCheck::Invalid
     }
 
     fn survey(&self, order: Order, data: &[u8], output: &mut Output<'_>) -> Option<resync::Survey> {
@@ -518,9 +518,7 @@ impl Decoder {
         self.message.as_ref().is_some_and(|message| {
             let start = message.payload.known_start();
             let start = start.get(..SUPPORTING_TEXT_BYTES + LONGEST_CHARACTER - 1).unwrap_or(start);
-            message.opcode == Opcode::Text
-                && !message.compressed
-                && message.undecoded.is_none()
+            message.is_text_as_sent()
                 && start.len() >= SUPPORTING_TEXT_BYTES
                 && str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true)
         })
@@ -531,8 +529,8 @@ impl Decoder {
         let had = usize::from(*length);
         if had == 0 {
             if let Parsed::Header(header) = frame::parse(data) {
-                let rest = data.get(usize::from(header.header_length)..).unwrap_or_default();
-                return self.begin_frame(output.time, header, rest, output);
+                let (wire, rest) = data.split_at_checked(header.header_length.into()).unwrap_or((data, &[]));
+                return self.begin_frame(output.time, header, wire, rest, output);
             }
             *time_first = output.time;
         }
@@ -544,10 +542,11 @@ impl Decoder {
         match frame::parse(bytes.get(..filled).unwrap_or_default()) {
             Parsed::Header(header) => {
                 let from_data = usize::from(header.header_length).saturating_sub(had);
-                let time_first = *time_first;
+                let (time_first, bytes) = (*time_first, *bytes);
                 self.place = Place::BETWEEN_FRAMES;
+                let wire = bytes.get(..usize::from(header.header_length)).unwrap_or_default();
                 let rest = data.get(from_data..).unwrap_or_default();
-                self.begin_frame(time_first, header, rest, output)
+                self.begin_frame(time_first, header, wire, rest, output)
             }
             Parsed::Incomplete => {
                 *length = filled as u8;
@@ -556,11 +555,12 @@ impl Decoder {
         }
     }
 
-    /// Takes a header and as much of its payload as is there; returns what is behind.
+    /// Takes a header, which `wire` are the bytes of, and as much of its payload as is there; returns what is behind.
     fn begin_frame<'a>(
         &mut self,
         time_first: Time,
         header: FrameHeader,
+        wire: &[u8],
         data: &'a [u8],
         output: &mut Output<'_>,
     ) -> &'a [u8] {
@@ -571,17 +571,16 @@ impl Decoder {
             .and_then(|length| data.split_at_checked(length));
         if output.shared.keeps_wire {
             self.wire = Some(Box::new(Assembly::new()));
-            let bytes = header.to_bytes();
-            self.keep_wire(bytes.get(..usize::from(header.header_length)).unwrap_or_default(), output);
+            self.keep_wire(wire, output);
         }
         let belongs_to_message = match header.opcode {
             Opcode::Text | Opcode::Binary => {
                 self.abandon_message(&header, output);
-                let is_compressed = header.rsv1 && self.extensions.compression.is_possible();
-                if let (true, false, Some((payload, rest))) = (header.fin, is_compressed, whole) {
+                let (compressed, undecoded) = coding(self.extensions, &header, false);
+                if let (true, false, Some((payload, rest))) = (header.fin, compressed, whole) {
                     self.may_be_inside = false;
                     self.keep_wire(payload, output);
-                    self.handle_whole_message(time_first, &header, payload, output);
+                    self.handle_whole_message(time_first, &header, payload, undecoded, output);
                     return rest;
                 }
                 true
@@ -621,10 +620,10 @@ impl Decoder {
         let length = usize::try_from(remaining).unwrap_or(usize::MAX);
         let (payload, rest) = data.split_at_checked(length).unwrap_or((data, &[]));
         self.keep_wire(payload, output);
-        let mask = header.mask.map(|key| (key, position));
         if self.is_compressed(&header) {
-            self.inflate(payload, mask, output);
+            self.inflate(&header, position, payload, output);
         } else {
+            let mask = header.mask.map(|key| (key, position));
             let held = &mut output.shared.held;
             let limit = self.payload_of(&header).and_then(|assembly| assembly.append(payload, mask, held));
             output.limit(limit);
@@ -645,17 +644,10 @@ impl Decoder {
     }
 
     /// Takes the next bytes of a compressed message.
-    fn inflate(&mut self, bytes: &[u8], mask: Option<([u8; 4], u64)>, output: &mut Output<'_>) {
+    fn inflate(&mut self, header: &FrameHeader, position: u64, payload: &[u8], output: &mut Output<'_>) {
         let Some(message) = self.message.as_deref_mut().filter(|message| message.inflating) else { return };
         let Shared { held, inflating, scratch, .. } = &mut *output.shared;
-        let bytes = match mask {
-            Some((key, offset)) => {
-                scratch.clear();
-                mask::append_unmasked(key, offset, bytes, scratch);
-                scratch
-            }
-            None => bytes,
-        };
+        let bytes = unmasked(header, position, payload, scratch);
         let mut limit = None;
         let result = self.context.inflate(bytes, inflating, &mut |piece| {
             limit = limit.or(take_piece(&mut message.payload, piece, held));
@@ -951,22 +943,22 @@ impl Decoder {
         output: &mut Output<'_>,
     ) {
         let mut scratch = std::mem::take(&mut output.shared.scratch);
-        let known = unmasked(header, payload, &mut scratch);
+        let known = unmasked(header, 0, payload, &mut scratch);
         self.emit_frame_apart(time_first, header, Payload { known, ..Payload::default() }, known, output);
         output.shared.scratch = scratch;
     }
 
-    /// A message in one frame that lies whole in one segment.
+    /// A message that is not compressed, in one frame that lies whole in one segment.
     fn handle_whole_message(
         &mut self,
         time_first: Time,
         header: &FrameHeader,
         payload: &[u8],
+        undecoded: Option<&'static str>,
         output: &mut Output<'_>,
     ) {
-        let (compressed, undecoded) = coding(self.extensions, header, false);
         let mut scratch = std::mem::take(&mut output.shared.scratch);
-        let known = if undecoded.is_some() { &[] } else { unmasked(header, payload, &mut scratch) };
+        let known = if undecoded.is_some() { &[] } else { unmasked(header, 0, payload, &mut scratch) };
         let resynchronised = !self.trust.is_proved();
         self.emit_frame(time_first, header, Payload::default(), None, output);
         let mut text = None;
@@ -984,7 +976,7 @@ impl Decoder {
             time_first,
             opcode: header.opcode,
             masked: header.mask.is_some(),
-            compressed,
+            compressed: false,
             frames: 1,
             length: undecoded.is_none().then_some(header.payload_length),
             wire_length: header.wire_length(),
@@ -1059,10 +1051,16 @@ fn coding(extensions: Extensions, first: &FrameHeader, start_unseen: bool) -> (b
     (false, coded.then_some("unknown extension"))
 }
 
-fn unmasked<'a>(header: &FrameHeader, payload: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+/// Bytes of a frame's payload from `position` on, in clear.
+fn unmasked<'a>(
+    header: &FrameHeader,
+    position: u64,
+    payload: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+) -> &'a [u8] {
     let Some(key) = header.mask else { return payload };
     scratch.clear();
-    mask::append_unmasked(key, 0, payload, scratch);
+    mask::append_unmasked(key, position, payload, scratch);
     scratch
 }
 

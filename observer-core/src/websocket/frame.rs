@@ -117,32 +117,6 @@ impl FrameHeader {
         }
     }
 
-    /// The header's bytes as they were on the wire: the first [`Self::header_length`] of them.
-    pub fn to_bytes(&self) -> [u8; MAXIMUM_HEADER_LENGTH] {
-        let bit = |is_set: bool, bit: u8| if is_set { 1 << bit } else { 0 };
-        let mut bytes = [0; MAXIMUM_HEADER_LENGTH];
-        let first =
-            bit(self.fin, 7) | bit(self.rsv1, 6) | bit(self.rsv2, 5) | bit(self.rsv3, 4) | self.opcode.bits();
-        let length = self.payload_length.to_be_bytes();
-        let mask_bit = bit(self.mask.is_some(), 7);
-        let key_bytes = if self.mask.is_some() { 4 } else { 0 };
-        // How many bytes the length took is told by what the header took.
-        let (second, extended) = match self.header_length.saturating_sub(2 + key_bytes) {
-            0 => (length.last().copied().unwrap_or_default(), length.get(8..)),
-            2 => (126, length.get(6..)),
-            _ => (127, length.get(..)),
-        };
-        let key = self.mask.unwrap_or_default();
-        let all = [first, mask_bit | second]
-            .into_iter()
-            .chain(extended.unwrap_or_default().iter().copied())
-            .chain(key.into_iter().take(usize::from(key_bytes)));
-        for (to, from) in bytes.iter_mut().zip(all) {
-            *to = from;
-        }
-        bytes
-    }
-
     /// Bytes of the whole frame, header included; saturates for a length that no frame can have.
     pub const fn wire_length(&self) -> u64 {
         self.payload_length.saturating_add(self.header_length as u64)
@@ -315,23 +289,6 @@ mod tests {
         match parse(bytes) {
             Parsed::Header(header) => header,
             Parsed::Incomplete => panic!("incomplete: {bytes:02x?}"),
-        }
-    }
-
-    #[test]
-    fn a_header_is_written_as_it_was_read_whatever_its_form() {
-        for wire in [
-            &[0x81, 0x05][..],
-            &[0x81, 0x85, 1, 2, 3, 4],
-            &[0xf2, 126, 0x01, 0x00],
-            // Longer than need be.
-            &[0x09, 0x80 | 126, 0x00, 0x05, 9, 8, 7, 6],
-            &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0],
-            &[0x00, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0],
-            &[0xdb, 0x00],
-        ] {
-            let Parsed::Header(header) = parse(wire) else { panic!("{wire:?} is whole") };
-            assert_eq!(header.to_bytes()[..usize::from(header.header_length)], *wire);
         }
     }
 

@@ -708,12 +708,16 @@ impl Window {
         self.flushed = self.next;
     }
 
-    /// Makes room for one byte more.
-    fn reserve(&mut self) {
+    /// Makes room for one byte more at least; how many can be written at once.
+    fn reserve(&mut self) -> usize {
+        if self.is_full() {
+            return WINDOW - self.next;
+        }
         if self.bytes.len() == self.bytes.capacity() {
             let capacity = self.bytes.capacity().saturating_mul(2).clamp(SMALLEST_WINDOW, WINDOW);
             self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
         }
+        self.bytes.capacity().min(WINDOW) - self.bytes.len()
     }
 
     /// `count` bytes were written.
@@ -769,26 +773,21 @@ impl Window {
     }
 
     fn extend(&mut self, mut bytes: &[u8], output: &mut dyn FnMut(Piece<'_>)) {
-        if self.unknown.is_some() || self.is_run_unknown {
+        if self.unknown.is_some() {
             for byte in bytes {
                 self.push(*byte, output);
             }
             return;
         }
         while !bytes.is_empty() {
-            let count = bytes.len().min(WINDOW - self.next);
+            let count = bytes.len().min(self.reserve());
             let (now, rest) = bytes.split_at_checked(count).unwrap_or((bytes, &[]));
             if self.is_full() {
                 if let Some(to) = self.bytes.get_mut(self.next..self.next + count) {
                     to.copy_from_slice(now);
                 }
             } else {
-                self.reserve();
-                let count = count.min(self.bytes.capacity() - self.bytes.len());
-                self.bytes.extend_from_slice(now.get(..count).unwrap_or_default());
-                self.advance(count, output);
-                bytes = bytes.get(count..).unwrap_or_default();
-                continue;
+                self.bytes.extend_from_slice(now);
             }
             self.advance(count, output);
             bytes = rest;
@@ -806,7 +805,7 @@ impl Window {
         if reaches_before && self.from_start {
             return Err("a distance reaches before the first byte");
         }
-        if reaches_before || self.unknown.is_some() || self.is_run_unknown {
+        if reaches_before || self.unknown.is_some() {
             for _ in 0..length {
                 match self.source(distance) {
                     Some(at) if !self.is_unknown(at) => {
@@ -825,12 +824,10 @@ impl Window {
                 if distance < length { distance + (length - left) / distance * distance } else { distance };
             let from = self.source(reach).unwrap_or_default();
             let to = self.next;
-            let mut count = left.min(reach).min(WINDOW - from).min(WINDOW - to);
+            let count = left.min(reach).min(WINDOW - from).min(self.reserve());
             if self.is_full() {
                 self.bytes.copy_within(from..from + count, to);
             } else {
-                self.reserve();
-                count = count.min(self.bytes.capacity() - self.bytes.len());
                 self.bytes.extend_from_within(from..from + count);
             }
             self.advance(count, output);

@@ -525,6 +525,40 @@ fn every_frame_behind_a_close_frame_is_told_and_decoded() {
     assert_eq!(run.messages(), [whole_text("a")]);
 }
 
+#[test]
+fn a_frames_bytes_are_kept_as_they_came_whatever_its_headers_form() {
+    for header in [
+        &[0x81, 0x05][..],
+        &[0x81, 0x85, 1, 2, 3, 4],
+        &[0xf2, 126, 0x01, 0x00],
+        // Longer than need be.
+        &[0x09, 0x80 | 126, 0x00, 0x05, 9, 8, 7, 6],
+        &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0],
+        &[0x00, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0],
+        &[0xdb, 0x00],
+    ] {
+        let Parsed::Header(parsed) = frame::parse(header) else { panic!("{header:?} is whole") };
+        let payload = vec![b'x'; parsed.payload_length.min(100_000) as usize];
+        let wire = [header, &payload].concat();
+        for pieces in [wire.len(), 1] {
+            let mut shared = Shared::new(&Limits::default(), true);
+            let mut decoder = Decoder::new(ServerToClient, DEFLATE);
+            let mut kept = Vec::new();
+            let mut emit = |_: Time, item: Item<'_>| {
+                if let Item::Frame(frame) = item {
+                    kept.push(frame.wire.unwrap().known.to_vec());
+                }
+            };
+            for piece in wire.chunks(pieces) {
+                decoder.handle_data(Time::default(), piece, &mut shared, &mut emit);
+            }
+            decoder.handle_end(Time::default(), StreamEnd::Unseen, &mut shared, &mut emit);
+            assert_eq!(kept, [wire.as_slice()]);
+            assert_eq!(shared.held_bytes(), 0);
+        }
+    }
+}
+
 // Compression. More of it in compression.rs.
 
 #[test]
