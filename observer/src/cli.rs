@@ -162,9 +162,9 @@ struct Arguments {
     ///
     /// Live, these are the segments of sockets that are open: what goes to a closed port and its answer, what reaches
     /// sockets in TIME_WAIT, and what a firewall drops is seen by tcpdump only; to have those too:
-    /// `tcpdump -i any -U -w - port 7272 | observer read --packets -`. Older kernels (5.10 and 6.1) do not pass on the
-    /// server's SYN+ACK over IPv6 either, and what follows is numbered as tcpdump does without it. What tcpdump guesses behind the length of packets
-    /// of well-known ports (`: HTTP: …`) is left out.
+    /// `tcpdump -i any -U -w - port 7272 | observer read --packets -`. Before Linux 6.5 the server's SYN+ACK over IPv6
+    /// is not seen either, and what follows is numbered as tcpdump does without it. What tcpdump guesses behind the
+    /// length of packets of well-known ports (`: HTTP: …`) is left out.
     #[arg(long)]
     packets: bool,
 

@@ -16,8 +16,10 @@ use observer::capture::{
     PacketStream, Side, StartError,
 };
 
+mod kernel;
 mod private_cgroup;
 
+use kernel::{makes_packets_over_64_kib, sees_every_syn_ack};
 use private_cgroup::PrivateCgroup;
 
 const LOOPBACK_INDEX: u32 = 1;
@@ -176,17 +178,6 @@ fn acknowledged_by_the_handshake(seen: &[Seen], direction: u8) -> Option<u32> {
         .map(Seen::parse)
         .find(|packet| packet.flags & (TCP_SYN | TCP_ACK) == TCP_ACK)
         .map(|packet| packet.acknowledgement)
-}
-
-/// Before Linux 6.5 the egress hook is not called for a SYN+ACK over IPv6.
-fn sees_every_syn_ack(loopback: IpAddr) -> bool {
-    loopback.is_ipv4() || kernel_version() >= (6, 5)
-}
-
-fn kernel_version() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -473,11 +464,6 @@ fn large_write_arrives_whole(loopback: IpAddr) -> u32 {
     let joined = seen.iter().filter(|packet| packet.bytes.len() > 65_536).count() as u64;
     assert_eq!(capture.piece_statistics().packets_joined, joined);
     longest
-}
-
-/// Packets over 64 KiB are made since Linux 6.3, on loopback too, though not by every write.
-fn makes_packets_over_64_kib() -> bool {
-    kernel_version() >= (6, 3)
 }
 
 #[test]

@@ -11,5 +11,7 @@ mod running;
 mod support;
 mod tcpdump;
 
+#[path = "../kernel/mod.rs"]
+mod kernel;
 #[path = "../private_cgroup/mod.rs"]
 mod private_cgroup;

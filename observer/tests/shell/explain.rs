@@ -1,6 +1,6 @@
 //! `--format explain`: what it says of chats in which not all goes well, or not all was seen.
 
-use crate::support::{ANSWER, Conversation, From, Pcap, REQUEST, run_on};
+use crate::support::{Conversation, From, Pcap, run_on};
 
 /// Packets of several connections, in one order.
 #[derive(Default)]
@@ -15,9 +15,7 @@ impl Capture {
 
     /// Somebody who logs in, each message acknowledged.
     fn login(&mut self, client_port: u16, server_port: u16, name: &str, uid: u32) -> Conversation {
-        let mut user = Conversation::open_from(client_port, server_port);
-        user.send(From::Client, REQUEST.as_bytes());
-        user.send(From::Server, ANSWER.as_bytes());
+        let mut user = Conversation::upgraded_from(client_port, server_port);
         user.text(From::Client, &format!(r#"{{"type":"login","name":"{name}"}}"#));
         user.text(From::Server, r#"{"type":"user_list","user_list":[]}"#);
         user.text(From::Server, &login(name, uid));
@@ -31,8 +29,9 @@ impl Capture {
         self.take(user);
     }
 
-    fn pass_on(&mut self, user: &mut Conversation, from_uid: u32, content: &str) {
-        let say = format!(r#"{{"type":"say","from_uid":{from_uid},"to_uid":"all","content":"{content}"}}"#);
+    /// The server passes on what alice said, uid 1.
+    fn pass_on(&mut self, user: &mut Conversation, content: &str) {
+        let say = format!(r#"{{"type":"say","from_uid":1,"to_uid":"all","content":"{content}"}}"#);
         user.text(From::Server, &say);
         self.take(user);
     }
@@ -40,6 +39,14 @@ impl Capture {
     fn acknowledge(&mut self, user: &mut Conversation) {
         user.acknowledge(From::Client);
         self.take(user);
+    }
+
+    /// The same to all of them, each of whom acknowledges it.
+    fn deliver(&mut self, users: [&mut Conversation; 2], content: &str) {
+        for user in users {
+            self.pass_on(user, content);
+            self.acknowledge(user);
+        }
     }
 
     fn announce(&mut self, user: &mut Conversation, name: &str, uid: u32) {
@@ -78,10 +85,7 @@ fn what_all_members_acknowledged_is_delivered() {
     let mut capture = Capture::default();
     let [mut alice, mut bob] = two_users(&mut capture);
     capture.say(&mut alice, "hi");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "hi");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "hi");
     assert_eq!(capture.deliveries(), ["2 of 2 browsers: “hi”"]);
 }
 
@@ -93,10 +97,7 @@ fn users_of_another_chat_are_not_waited_for() {
     capture.login(40_001, 7273, "carol", 1);
     capture.login(40_002, 7273, "dave", 2);
     capture.say(&mut alice, "hi");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "hi");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "hi");
     assert_eq!(capture.deliveries(), ["2 of 2 browsers: “hi”"]);
     assert!(capture.explained(&[]).contains("# what alice said is passed on to bob"));
 }
@@ -107,9 +108,9 @@ fn a_forged_acknowledgment_delivers_nothing() {
         let mut capture = Capture::default();
         let [mut alice, mut bob] = two_users(&mut capture);
         capture.say(&mut alice, "hi");
-        capture.pass_on(&mut alice, 1, "hi");
+        capture.pass_on(&mut alice, "hi");
         capture.acknowledge(&mut alice);
-        capture.pass_on(&mut bob, 1, "hi");
+        capture.pass_on(&mut bob, "hi");
         bob.forge_acknowledgment(From::Client, beyond);
         capture.take(&mut bob);
         assert_eq!(capture.deliveries(), ["1 of 2 browsers, unknown for the others: “hi”"], "{beyond:x?}");
@@ -126,18 +127,12 @@ fn somebody_whose_login_was_not_seen_makes_the_others_unknown() {
     capture.take(&mut carol);
     let [mut alice, mut bob] = two_users(&mut capture);
     capture.say(&mut alice, "hi");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "hi");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "hi");
     assert_eq!(capture.deliveries(), ["2 of 2 browsers, unknown for the others: “hi”"]);
     // Once she gets what members get, she is one.
-    capture.pass_on(&mut carol, 1, "hi");
+    capture.pass_on(&mut carol, "hi");
     capture.say(&mut alice, "again");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "again");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "again");
     let told = capture.deliveries();
     assert!(!told.iter().any(|line| line.contains("of 2 browsers: “again”")), "{told:?}");
 }
@@ -147,10 +142,7 @@ fn what_is_under_way_at_the_end_and_what_the_server_changed_is_unknown_and_not_l
     let mut capture = Capture::default();
     let [mut alice, mut bob] = two_users(&mut capture);
     capture.say(&mut alice, "1 < 2");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "1 &lt; 2");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "1 &lt; 2");
     capture.say(&mut alice, "hi");
     assert_eq!(
         capture.deliveries(),
@@ -163,7 +155,7 @@ fn a_member_who_was_sent_nothing_until_the_connection_ended_has_not_got_it() {
     let mut capture = Capture::default();
     let [mut alice, mut bob] = two_users(&mut capture);
     capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, 1, "hi");
+    capture.pass_on(&mut alice, "hi");
     capture.acknowledge(&mut alice);
     bob.close();
     capture.take(&mut bob);
@@ -175,10 +167,7 @@ fn filters_hide_sentences_and_packets_of_what_they_hide_but_no_outcome_of_what_i
     let mut capture = Capture::default();
     let [mut alice, mut bob] = two_users(&mut capture);
     capture.say(&mut alice, "hi");
-    for user in [&mut alice, &mut bob] {
-        capture.pass_on(user, 1, "hi");
-        capture.acknowledge(user);
-    }
+    capture.deliver([&mut alice, &mut bob], "hi");
     let without_says = capture.explained(&["--not-type", "say"]);
     assert!(!without_says.contains("says to all") && !without_says.contains("passed on"), "{without_says}");
     assert!(without_says.contains("# alice logs in"));

@@ -1,13 +1,11 @@
 //! Filters hide, and hide nothing else: on a recorded chat, whose first connection is 猪's and whose second is mynick's.
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::support::{Conversation, From, Pcap, json, run, run_on};
+use crate::support::{Conversation, From, Pcap, json, run, run_on, testdata};
 
 fn shown(file: &str, filters: &[&str]) -> Vec<Value> {
-    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/captures").join(file);
+    let capture = testdata().join("captures").join(file);
     let arguments = [&["read", capture.to_str().unwrap(), "--json"], filters].concat();
     let ran = run(&arguments);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -99,14 +97,13 @@ fn grep_finds_what_was_sent_and_what_its_escapes_stand_for() {
 
 #[test]
 fn a_room_is_shown_by_the_name_that_was_asked_for() {
-    let mut file = Pcap::default().header();
+    let mut packets = Vec::new();
     for (port, room) in [(1, r#","room_id":"7""#), (2, r#","room_id":8"#), (3, "")] {
         let mut conversation = Conversation::upgraded(port);
         conversation.text(From::Client, &format!(r#"{{"type":"login","name":"x"{room}}}"#));
-        for (index, packet) in conversation.packets.iter().enumerate() {
-            file.extend(Pcap::default().record(index, packet));
-        }
+        packets.append(&mut conversation.packets);
     }
+    let file = Pcap::default().file(&packets);
     for (room, connections) in [("7", vec![1]), ("8", vec![2]), ("9", vec![])] {
         let ran = run_on(&file, &["--json", "--room", room]);
         let records = json(&ran);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::support::run;
+use crate::support::{run, testdata};
 
 const CAPTURES: &[(&str, &[&str])] = &[
     ("chat-lo-ipv4.pcap", &[]),
@@ -24,46 +24,38 @@ const VIEWS: &[(&str, &str, &[&str], &str)] = &[
     ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
 ];
 
-fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
-}
-
 #[test]
 fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
     let mut different = Vec::new();
-    let golden = testdata().join("golden");
-    fs::create_dir_all(&golden).unwrap();
+    fs::create_dir_all(testdata().join("golden")).unwrap();
     for (name, format, options, expected) in VIEWS {
-        let capture = testdata().join("captures").join(name);
-        let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", format];
-        arguments.extend(["--time", "utc", "--color", "never"]);
-        arguments.extend(*options);
-        let ran = run(&arguments);
-        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
-        different.extend(bless_or_compare(&golden.join(expected), &ran.stdout));
+        different.extend(bless_or_compare(expected, &shown(name, format, options)));
     }
     for (name, options) in CAPTURES {
-        let capture = testdata().join("captures").join(name);
         let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
         for (extension, format) in [("txt", "text"), ("jsonl", "json")] {
-            let mut arguments = vec!["read", capture.to_str().unwrap(), "--format", format];
-            arguments.extend(["--time", "utc", "--color", "never"]);
-            arguments.extend(*options);
-            let ran = run(&arguments);
-            assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
-            let expected = golden.join(format!("{stem}.{extension}"));
-            different.extend(bless_or_compare(&expected, &ran.stdout));
+            let expected = format!("{stem}.{extension}");
+            different.extend(bless_or_compare(&expected, &shown(name, format, options)));
         }
     }
     assert!(different.is_empty(), "{}\nIf that is right: cargo xtask bless", different.join("\n"));
 }
 
-fn bless_or_compare(expected: &Path, shown: &str) -> Option<String> {
+fn shown(capture: &str, format: &str, options: &[&str]) -> String {
+    let path = testdata().join("captures").join(capture);
+    let arguments = ["read", path.to_str().unwrap(), "--format", format, "--time", "utc", "--color", "never"];
+    let ran = run(&[&arguments, options].concat());
+    assert_eq!(ran.code, Some(0), "{capture}: {}", ran.stderr);
+    ran.stdout
+}
+
+fn bless_or_compare(expected: &str, shown: &str) -> Option<String> {
+    let expected = testdata().join("golden").join(expected);
     if std::env::var_os("BLESS").is_some() {
-        fs::write(expected, shown).unwrap();
+        fs::write(&expected, shown).unwrap();
         return None;
     }
-    difference(expected, shown)
+    difference(&expected, shown)
 }
 
 /// The first line that differs.

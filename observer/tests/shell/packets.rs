@@ -1,13 +1,8 @@
 //! `--packets`, `-X` and `-A` against what tcpdump printed of the same files.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use crate::support::{Conversation, From, Pcap, run, run_on};
-
-fn testdata() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
-}
+use crate::support::{Conversation, From, Pcap, run, run_on, testdata};
 
 /// Without what a cooked capture puts before `IP`: the interface, which is not shown in these lines.
 fn without_interface(line: &str) -> String {

@@ -44,8 +44,7 @@ impl Conversation {
         Self::open_from(40_000, server_port)
     }
 
-    /// The same, from another port of the client.
-    pub fn open_from(client_port: u16, server_port: u16) -> Self {
+    fn open_from(client_port: u16, server_port: u16) -> Self {
         let next_sequence = [1_000, u32::MAX - 20];
         let mut conversation = Self { client_port, server_port, next_sequence, packets: Vec::new() };
         conversation.segment(From::Client, SYN, b"");
@@ -56,7 +55,12 @@ impl Conversation {
 
     /// TCP's and WebSocket's handshakes.
     pub fn upgraded(server_port: u16) -> Self {
-        let mut conversation = Self::open(server_port);
+        Self::upgraded_from(40_000, server_port)
+    }
+
+    /// The same, from another port of the client.
+    pub fn upgraded_from(client_port: u16, server_port: u16) -> Self {
+        let mut conversation = Self::open_from(client_port, server_port);
         conversation.send(From::Client, REQUEST.as_bytes());
         conversation.send(From::Server, ANSWER.as_bytes());
         conversation
@@ -184,7 +188,7 @@ impl Pcap {
         file
     }
 
-    pub fn header(&self) -> Vec<u8> {
+    fn header(&self) -> Vec<u8> {
         let magic = if self.nanoseconds { 0xa1b2_3c4d } else { 0xa1b2_c3d4 };
         let mut file = self.u32(magic);
         file.extend(self.u16(2));
@@ -272,6 +276,11 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
+}
+
+/// Where captures and golden output are.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata")
 }
 
 /// A file that is gone at the end of the test.
