@@ -94,19 +94,6 @@ impl Page {
         element.with_context(|| selector.to_owned())?.click().await.with_context(|| selector.to_owned())
     }
 
-    /// Types into the element that a CSS selector finds.
-    ///
-    /// # Errors
-    /// If there is none that can be typed into.
-    pub async fn type_into(&self, selector: &str, text: &str) -> Result<()> {
-        let element = self.client.find(Locator::Css(selector)).await;
-        element
-            .with_context(|| selector.to_owned())?
-            .send_keys(text)
-            .await
-            .with_context(|| selector.to_owned())
-    }
-
     /// Types into whatever has the focus, as a keyboard does; keys without a character are those of
     /// [`fantoccini::key`].
     ///

@@ -333,25 +333,14 @@ impl Connection {
     /// there can be one, the FIN, and the client's FIN, so that nothing the client still sends resets the connection
     /// under what it has yet to read.
     async fn close(&mut self, ending: &Ending) -> std::io::Result<()> {
+        if let (Ending::Violation(Close { code: 1009, .. }), Session::Chat(chat)) = (ending, &self.session) {
+            chat.refuse(&self.server, &too_long(self.server.config.max_message_bytes));
+        }
+        self.flush_mail().await?;
         match ending {
             Ending::Vanished(_) => return Ok(()),
-            Ending::ClosedByClient => {
-                self.flush_mail().await?;
-                self.socket.answer_close();
-            }
-            Ending::Violation(close) => {
-                if let Session::Chat(chat) = &self.session
-                    && close.code == 1009
-                {
-                    chat.refuse(&self.server, &too_long(self.server.config.max_message_bytes));
-                }
-                self.flush_mail().await?;
-                self.socket.send_close(*close);
-            }
-            Ending::ClosedByServer(close) => {
-                self.flush_mail().await?;
-                self.socket.send_close(*close);
-            }
+            Ending::ClosedByClient => self.socket.answer_close(),
+            Ending::Violation(close) | Ending::ClosedByServer(close) => self.socket.send_close(*close),
         }
         self.flush().await?;
         if matches!(ending, Ending::ClosedByServer(_)) && self.input_end.is_none() {

@@ -256,12 +256,16 @@ fn switch_protocols(grant: &Grant) -> Response<Full<Bytes>> {
 
 /// Whether a comma-separated header holds a token, in any case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    parts(headers, name).any(|part| part.eq_ignore_ascii_case(token))
+}
+
+/// The parts of a comma-separated header, in however many lines it stands.
+pub(crate) fn parts<'headers>(
+    headers: &'headers HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'headers str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// Whether this is the base64 form of 16 bytes.

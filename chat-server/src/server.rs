@@ -184,44 +184,37 @@ enum Purpose {
     Page,
 }
 
-/// How many connections of one purpose there may be.
-struct Places {
+/// How many connections of one purpose there may be, and where they are counted.
+struct Places<'server> {
     count: usize,
     free: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    accepted: &'server Counter,
+    refused: &'server Counter,
 }
 
-/// A place that a connection has, or one in which it is told that there is none.
-enum Place {
-    Taken(OwnedSemaphorePermit),
-    Refused(OwnedSemaphorePermit),
-}
-
-impl Places {
-    fn new(count: usize) -> Self {
+impl<'server> Places<'server> {
+    fn new(count: usize, accepted: &'server Counter, refused: &'server Counter) -> Self {
         Self {
             count,
             free: Arc::new(Semaphore::new(count)),
             refusals: Arc::new(Semaphore::new(MOST_REFUSALS)),
+            accepted,
+            refused,
         }
     }
 
-    /// A place for one connection; none where there are too many even to be told so.
-    fn take(
-        &self,
-        server: &Server,
-        client: SocketAddr,
-        accepted: &Counter,
-        refused: &Counter,
-    ) -> Option<Place> {
-        accepted.increment();
+    /// A place for one connection, and whether it is one in which it is told that there is none; none where there are
+    /// too many even to be told so.
+    fn take(&self, server: &Server, client: SocketAddr) -> Option<(OwnedSemaphorePermit, bool)> {
+        self.accepted.increment();
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(Place::Taken(permit));
+            return Some((permit, false));
         }
-        refused.increment();
+        self.refused.increment();
         let count = self.count;
         server.log.warning(format_args!("{client}: refused, since there are {count} connections already"));
-        Arc::clone(&self.refusals).try_acquire_owned().ok().map(Place::Refused)
+        Arc::clone(&self.refusals).try_acquire_owned().ok().map(|permit| (permit, true))
     }
 }
 
@@ -232,12 +225,20 @@ async fn accept_until(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
-    let chat_places = Places::new(server.config.max_connections);
-    let page_places = Places::new(server.config.max_page_connections);
+    let statistics = &server.statistics;
+    let chat_places = Places::new(
+        server.config.max_connections,
+        &statistics.connections_accepted,
+        &statistics.connections_refused,
+    );
+    let page_places = Places::new(
+        server.config.max_page_connections,
+        &statistics.page_connections_accepted,
+        &statistics.page_connections_refused,
+    );
     let chat = listeners.websocket.into_iter().map(|listener| (Purpose::Chat, listener));
     let page = listeners.page.into_iter().map(|listener| (Purpose::Page, listener));
     let listeners: Vec<_> = chat.chain(page).collect();
-    let statistics = &server.statistics;
     let mut first = 0;
     loop {
         let accepted = tokio::select! {
@@ -262,27 +263,13 @@ async fn accept_until(
                 continue;
             }
         };
-        let place = match purpose {
-            Purpose::Chat => chat_places.take(
-                server,
-                client,
-                &statistics.connections_accepted,
-                &statistics.connections_refused,
-            ),
-            Purpose::Page => page_places.take(
-                server,
-                client,
-                &statistics.page_connections_accepted,
-                &statistics.page_connections_refused,
-            ),
+        let places = match purpose {
+            Purpose::Chat => &chat_places,
+            Purpose::Page => &page_places,
         };
-        let Some(place) = place else { continue };
+        let Some((permit, is_full)) = places.take(server, client) else { continue };
         let server = Arc::clone(server);
         connections.spawn(async move {
-            let (is_full, permit) = match place {
-                Place::Taken(permit) => (false, permit),
-                Place::Refused(permit) => (true, permit),
-            };
             match purpose {
                 Purpose::Chat => {
                     let Config { echo, compression, .. } = server.config;

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::http::MAX_HEAD_BYTES;
+use crate::http::{self, MAX_HEAD_BYTES};
 use crate::origin;
 use crate::server::Server;
 
@@ -154,13 +154,8 @@ fn decide(request: &Parts, settings: &Settings) -> Response<Full<Bytes>> {
         Bytes::from_static(file.content.as_bytes())
     };
     let tag = entity_tag(&content);
-    let is_known = request
-        .headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|known| known.trim().trim_start_matches("W/") == tag || known.trim() == "*");
+    let is_known = http::parts(&request.headers, &IF_NONE_MATCH)
+        .any(|known| known.trim_start_matches("W/") == tag || known == "*");
     let mut response = if is_known {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
