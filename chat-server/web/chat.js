@@ -233,7 +233,6 @@ function disconnect() {
 
 /** Gives up a connection on which nothing comes any more; its close handshake could take for ever. */
 function abandon() {
-  disconnect();
   reconnectLater('');
 }
 
@@ -307,6 +306,7 @@ function receive(json) {
         enter(message);
       } else {
         showUser(message.uid);
+        countUsers();
         relabel(users.get(message.uid));
         addNotice(sentence('joined', { name: label(message.uid) }), message.time);
       }
@@ -421,12 +421,7 @@ function showNote(said) {
 function showUsers() {
   element('users').replaceChildren();
   userElements.clear();
-  for (const uid of users.keys()) {
-    if (userElements.size >= MOST_USERS) {
-      break;
-    }
-    showUser(uid);
-  }
+  fillUsers();
   if (recipient !== null && !users.has(recipient.uid)) {
     const item = userItem(recipient.uid, recipient.name);
     element('users').prepend(item);
@@ -442,7 +437,16 @@ function showUser(uid) {
     element('users').append(item);
     userElements.set(uid, item);
   }
-  countUsers();
+}
+
+/** Shows those for whom there is a place. */
+function fillUsers() {
+  for (const uid of users.keys()) {
+    if (userElements.size >= MOST_USERS) {
+      break;
+    }
+    showUser(uid);
+  }
 }
 
 function userItem(uid, name) {
@@ -483,12 +487,7 @@ function markAsGone(uid) {
 function removeUserItem(uid) {
   userElements.get(uid)?.remove();
   userElements.delete(uid);
-  for (const other of users.keys()) {
-    if (userElements.size >= MOST_USERS) {
-      break;
-    }
-    showUser(other);
-  }
+  fillUsers();
 }
 
 /** Those who have one name are told apart as soon as they are two, and no longer. */
