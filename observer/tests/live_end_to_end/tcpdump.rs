@@ -153,7 +153,7 @@ fn packets_are_those_that_tcpdump_prints_with(bytes: Option<&str>, loopback: IpA
     command.arg(format!("tcp port {port}{left_out}"));
     let mut tcpdump = Program::start(&mut command);
     tcpdump.wait_for("listening on");
-    let mut observer = Program::start(&mut observer(&["--port", &port, "--packets"]).args(bytes));
+    let mut observer = Program::start(observer(&["--port", &port, "--packets"]).args(bytes));
     observer.wait_for("watching");
     for number in 0..5 {
         let mut client = Client::connect(server.address, "/echo");
