@@ -6,6 +6,7 @@
 mod chat;
 mod losses;
 mod network;
+mod options;
 mod peers;
 mod running;
 mod support;
