@@ -6,7 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -694,8 +694,8 @@ fn nothing_stays_attached_after_a_drop_a_detach_or_a_kill() {
     }
 }
 
-/// Gives up every capability of the calling thread.
-fn drop_capabilities_of_this_thread() {
+/// Gives up every capability of the calling thread but these.
+fn keep_capabilities_of_this_thread(kept: &[u32]) {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -703,9 +703,15 @@ fn drop_capabilities_of_this_thread() {
     }
     const VERSION_3: u32 = 0x2008_0522;
     let header = Header { version: VERSION_3, thread: 0 };
-    let none = [0_u32; 6];
+    // Effective, permitted and inheritable, the low 32 of each first.
+    let mut sets = [[0_u32; 3]; 2];
+    for capability in kept {
+        let [effective, permitted, _] = &mut sets[*capability as usize / 32];
+        *effective |= 1 << (capability % 32);
+        *permitted |= 1 << (capability % 32);
+    }
     // SAFETY: both structures are laid out as the kernel's.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
@@ -715,7 +721,7 @@ fn everything_after_the_start_works_without_capabilities() {
         let (listener, server) = listen(Ipv4Addr::LOCALHOST.into());
         let mut capture = start(&on_port(1));
         let echo = serve_echo(listener);
-        drop_capabilities_of_this_thread();
+        keep_capabilities_of_this_thread(&[]);
         capture.set_ports(&[server.port()]);
         let mut client = TcpStream::connect(server).unwrap();
         echo_once(&mut client, b"no privileges");
@@ -732,7 +738,7 @@ fn everything_after_the_start_works_without_capabilities() {
 #[test]
 fn a_start_without_capabilities_says_which_are_missing() {
     let error = thread::spawn(|| {
-        drop_capabilities_of_this_thread();
+        keep_capabilities_of_this_thread(&[]);
         LiveCapture::start(&on_port(7272)).err().expect("nobody may load without capabilities")
     })
     .join()
@@ -740,6 +746,117 @@ fn a_start_without_capabilities_says_which_are_missing() {
     assert!(matches!(error, StartError::NotPermitted { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("sudo") && text.contains("CAP_BPF missing"), "{text}");
+}
+
+#[test]
+fn two_capabilities_are_enough_to_start() {
+    const CAP_NET_ADMIN: u32 = 12;
+    const CAP_BPF: u32 = 39;
+    thread::spawn(|| {
+        let (listener, server) = listen(Ipv4Addr::LOCALHOST.into());
+        keep_capabilities_of_this_thread(&[CAP_NET_ADMIN, CAP_BPF]);
+        let mut capture = start(&on_port(server.port()));
+        let echo = serve_echo(listener);
+        let mut client = TcpStream::connect(server).unwrap();
+        echo_once(&mut client, b"two are enough");
+        drop(client);
+        echo.join().unwrap();
+        let seen = finish(&mut capture, Vec::new());
+        assert_eq!(payload(&seen, DIRECTION_INGRESS), b"two are enough");
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn a_cgroup_that_another_program_has_for_itself_is_left_alone() {
+    let cgroup = PrivateCgroup::new("taken");
+    let alone = ProgramAlone::attach(&cgroup);
+    assert_eq!(cgroup.attached(), [0, 1]);
+    let options = Options { cgroup: Some(cgroup.path.clone()), ..on_port(7272) };
+    let error = LiveCapture::start(&options).err().expect("the other one lets nobody beside it");
+    assert!(matches!(error, StartError::CgroupIsTaken { .. }), "{error}");
+    assert!(error.to_string().contains("bpftool cgroup tree"), "{error}");
+    // Half of a capture would be worse than none.
+    assert_eq!(cgroup.attached(), [0, 1]);
+    drop(alone);
+    assert_eq!(cgroup.attached(), [0, 0]);
+}
+
+/// A program that lets everything out, attached to a cgroup in a way that lets no other beside it; detached at the end.
+struct ProgramAlone<'a> {
+    cgroup: &'a PrivateCgroup,
+    program: OwnedFd,
+}
+
+#[repr(C)]
+struct AttachAttributes {
+    target_fd: u32,
+    program_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+const BPF_CGROUP_INET_EGRESS: u32 = 1;
+
+impl<'a> ProgramAlone<'a> {
+    fn attach(cgroup: &'a PrivateCgroup) -> Self {
+        #[repr(C)]
+        struct LoadAttributes {
+            kind: u32,
+            instruction_count: u32,
+            instructions: *const u64,
+            licence: *const libc::c_char,
+            rest: [u32; 11],
+            expected_attach_type: u32,
+        }
+        const BPF_PROG_LOAD: libc::c_long = 5;
+        const BPF_PROG_ATTACH: libc::c_long = 8;
+        const BPF_PROG_TYPE_CGROUP_SKB: u32 = 8;
+        // r0 = 1; exit
+        let instructions: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+        let load = LoadAttributes {
+            kind: BPF_PROG_TYPE_CGROUP_SKB,
+            instruction_count: 2,
+            instructions: instructions.as_ptr(),
+            licence: c"GPL".as_ptr(),
+            rest: [0; 11],
+            expected_attach_type: BPF_CGROUP_INET_EGRESS,
+        };
+        let program = bpf(BPF_PROG_LOAD, &load);
+        // SAFETY: the kernel has just made this descriptor for us.
+        let program = unsafe { OwnedFd::from_raw_fd(program) };
+        let this = Self { cgroup, program };
+        this.with_attributes(BPF_PROG_ATTACH);
+        this
+    }
+
+    fn with_attributes(&self, command: libc::c_long) {
+        let directory = std::fs::File::open(&self.cgroup.path).unwrap();
+        let attributes = AttachAttributes {
+            target_fd: directory.as_raw_fd().cast_unsigned(),
+            program_fd: self.program.as_raw_fd().cast_unsigned(),
+            attach_type: BPF_CGROUP_INET_EGRESS,
+            flags: 0,
+        };
+        bpf(command, &attributes);
+    }
+}
+
+impl Drop for ProgramAlone<'_> {
+    fn drop(&mut self) {
+        const BPF_PROG_DETACH: libc::c_long = 9;
+        self.with_attributes(BPF_PROG_DETACH);
+    }
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> i32 {
+    // SAFETY: the structures are laid out as the kernel's, and outlive the call with what they point to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>() as libc::c_long)
+    };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    i32::try_from(result).unwrap()
 }
 
 #[test]
