@@ -11,7 +11,10 @@ mod peers;
 mod running;
 mod support;
 mod tcpdump;
+mod tshark;
 
+#[path = "../endpoints/mod.rs"]
+mod endpoints;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 #[path = "../private_cgroup/mod.rs"]

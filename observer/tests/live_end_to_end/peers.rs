@@ -3,6 +3,8 @@
 //! Most scripts are those that recorded testdata/captures, so the golden files say what must be seen; of the others the
 //! peers' own logs do. Runs where `cargo xtask test` has npm's `ws` and Python's `websockets`.
 
+mod logged;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;

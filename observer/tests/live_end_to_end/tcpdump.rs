@@ -11,15 +11,15 @@ use crate::kernel::sees_every_syn_ack;
 use crate::support::{Client, Program, Seen, Server, in_new_network_namespace, observer, seen_by, watch};
 
 /// A file that is gone at the end of the test.
-struct CaptureFile(PathBuf);
+pub struct CaptureFile(PathBuf);
 
 impl CaptureFile {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("observer-{name}-{}.pcap", std::process::id())))
     }
 
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -29,11 +29,13 @@ impl Drop for CaptureFile {
     }
 }
 
-fn tcpdump(interface: &str, port: u16, file: &Path) -> Program {
+/// Writes the packets of these ports to a file, from now on.
+pub fn tcpdump(interface: &str, ports: &[u16], file: &CaptureFile) -> Program {
     let mut tcpdump = Command::new("tcpdump");
     // As root: another user could not write where we can. The buffer is large, for tcpdump is to lose nothing.
     tcpdump.args(["-i", interface, "-s", "0", "-U", "-B", "32768", "-Z", "root", "-w"]);
-    let mut program = Program::start(tcpdump.arg(file).arg(format!("tcp port {port}")));
+    let ports: Vec<_> = ports.iter().map(|port| format!("tcp port {port}")).collect();
+    let mut program = Program::start(tcpdump.arg(file.path()).arg(ports.join(" or ")));
     program.wait_for("listening on");
     program
 }
@@ -60,7 +62,7 @@ fn essence(seen: &Seen) -> Vec<Value> {
 fn a_file_of_tcpdump_gives_the_same_as_the_live_run(interface: &str, loopback: IpAddr) {
     let server = Server::on(loopback);
     let file = CaptureFile::new(&format!("{interface}-{}", server.port()));
-    let tcpdump = tcpdump(interface, server.port(), &file.0);
+    let tcpdump = tcpdump(interface, &[server.port()], &file);
     let observer = watch(server.port(), &["--frames"]);
     let mut users = ["one", "two", "猪猪"].map(|name| {
         let mut user = Client::connect(server.address, "/");
@@ -96,7 +98,7 @@ fn a_file_of_tcpdump_gives_the_same_as_the_live_run(interface: &str, loopback: I
 }
 
 fn observer_read(file: &CaptureFile) -> Command {
-    observer(&["read", file.path(), "--json", "--frames"])
+    observer(&["read", file.path().to_str().unwrap(), "--json", "--frames"])
 }
 
 /// Where no other test's traffic makes tcpdump lose packets.
