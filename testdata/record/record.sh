@@ -1,52 +1,80 @@
 #!/bin/sh
-# Records ../captures and ../tcpdump again. Needs root, tcpdump, dumpcap, node with `npm install ws` done in this directory, and a python3
-# with the package `websockets`, which PYTHON may name. The bytes differ each time: bless the golden files after.
+# Records ../captures again, with ../logs and ../tcpdump: all of them, or those that are named. Run by `cargo xtask record
+# [NAME…]`, which has what this needs and names it in variables. The bytes differ each time: bless the golden files after.
 set -eu
 # In a network namespace of its own, so that nobody else's packets get in.
-if [ "${1:-}" != inside ]; then
-    exec unshare -n "$0" inside
+if [ "${RECORDING:-}" != here ]; then
+    RECORDING=here exec unshare -n "$0" "$@"
 fi
 ip link set lo up
 here=$(cd "$(dirname "$0")" && pwd)
 captures=$here/../captures
-python=${PYTHON:-python3}
+logs=$here/../logs
+mkdir -p "$logs"
+names=$*
 
-# record FILE COMMAND… -- TCPDUMP OPTION…
-record() {
-    file=$captures/$1
-    command=$2
-    shift 2
-    tcpdump -U -w "$file" "$@" tcp port 7272 2>/dev/null &
-    capture=$!
-    sleep 1
-    sh -c "$command"
-    sleep 1
-    kill -INT "$capture"
-    wait "$capture" || true
-    chmod 644 "$file"
+is_wanted() {
+    [ -z "$names" ] && return
+    for name in $names; do
+        [ "$name" = "$1" ] && return
+    done
+    return 1
 }
 
-record chat-lo-ipv4.pcap "'$python' '$here/chat.py' 127.0.0.1" -i lo
-record chat-any-ipv6.pcap "'$python' '$here/chat.py' ::1" -i any --nano
-record chat-deflate.pcap "'$python' '$here/chat.py' 127.0.0.1 --deflate" -i lo
-record frames-any-ipv4.pcap "node '$here/frames.mjs' 127.0.0.1" -i any
-record frames-snaplen-200.pcap "node '$here/frames.mjs' 127.0.0.1" -i lo -s 200
+# record NAME "TCPDUMP-OPTION…" COMMAND…: what the command writes is the log of the ends.
+record() {
+    name=$1
+    options=$2
+    shift 2
+    is_wanted "$name" || return 0
+    # shellcheck disable=SC2086
+    tcpdump -U -w "$captures/$name.pcap" $options 'tcp port 7272 or tcp port 7273' 2>/dev/null &
+    capture=$!
+    sleep 1
+    "$@" >"$logs/$name.json"
+    [ -s "$logs/$name.json" ] || rm "$logs/$name.json"
+    # The kernel gives tcpdump what it has once a second.
+    sleep 2
+    kill -INT "$capture"
+    wait "$capture" || true
+    chmod 644 "$captures/$name.pcap"
+}
+
+cp "$here/frames.mjs" "$NODE_WS_DIR/frames.mjs"
+record chat-lo-ipv4 '-i lo' "$PYTHON_WEBSOCKETS" "$here/chat.py" 127.0.0.1
+record chat-any-ipv6 '-i any --nano' "$PYTHON_WEBSOCKETS" "$here/chat.py" ::1
+record chat-deflate '-i lo' "$PYTHON_WEBSOCKETS" "$here/chat.py" 127.0.0.1 --deflate
+record frames-any-ipv4 '-i any' node "$NODE_WS_DIR/frames.mjs" 127.0.0.1
+record frames-snaplen-200 '-i lo -s 200' node "$NODE_WS_DIR/frames.mjs" 127.0.0.1
+rm "$NODE_WS_DIR/frames.mjs"
+record chromium '-i lo' node "$here/conversation.mjs" 127.0.0.1 7272 20 chromium
+record nginx '-i lo' node "$here/nginx.mjs" 127.0.0.1 7272 7273
+record libwebsockets '-i lo' node "$here/libwebsockets.mjs" 127.0.0.1 7272 7273
+record autobahn '-i lo' "$PYTHON_AUTOBAHN" "$here/both_autobahn.py" 127.0.0.1 7272
 
 # Linux's own libpcap names interfaces only in pcapng, which dumpcap writes.
-dumpcap -q -f 'tcp port 7272' -i lo -i any -w "$captures/chat-lo-and-any.pcapng" 2>/dev/null &
-capture=$!
-sleep 2
-"$python" "$here/chat.py" 127.0.0.1
-sleep 2
-kill -INT "$capture"
-wait "$capture" || true
-chmod 644 "$captures/chat-lo-and-any.pcapng"
+if is_wanted chat-lo-and-any; then
+    dumpcap -q -f 'tcp port 7272' -i lo -i any -w "$captures/chat-lo-and-any.pcapng" 2>/dev/null &
+    capture=$!
+    sleep 2
+    "$PYTHON_WEBSOCKETS" "$here/chat.py" 127.0.0.1
+    sleep 2
+    kill -INT "$capture"
+    wait "$capture" || true
+    chmod 644 "$captures/chat-lo-and-any.pcapng"
+fi
 
-# What tcpdump says of each, for --packets, -X and -A.
-"$python" "$here/options.py"
+if is_wanted options; then
+    python3 "$here/options.py"
+fi
+
+# What tcpdump says of each, for --packets, -X and -A; of those with logs only the packets, since that is long.
 for file in "$captures"/*.pcap; do
     name=$(basename "$file" .pcap)
-    for option in '' -X -A; do
-        TZ=UTC tcpdump -n $option -r "$file" 2>/dev/null >"$here/../tcpdump/$name${option}.txt"
-    done
+    if is_wanted "$name"; then
+        for option in '' -X -A; do
+            [ -n "$option" ] && [ -e "$logs/$name.json" ] && continue
+            TZ=UTC tcpdump -n $option -r "$file" 2>/dev/null >"$here/../tcpdump/$name${option}.txt"
+        done
+    fi
 done

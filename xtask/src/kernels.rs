@@ -74,8 +74,13 @@ pub const KERNELS: &[Kernel] = &[
 /// The tests that run in every guest.
 const LIVE_TESTS: &[LiveTest] = &[
     LiveTest { package: "observer", features: "live-tests", target: "live_capture", skip: &[] },
-    // The peers are npm's and Python's, whose interpreters are not in the guests.
-    LiveTest { package: "observer", features: "live-tests", target: "live_end_to_end", skip: &["peers::"] },
+    // The peers need interpreters, a browser and more, and tshark all of Wireshark; none of it is in the guests.
+    LiveTest {
+        package: "observer",
+        features: "live-tests",
+        target: "live_end_to_end",
+        skip: &["peers::", "tshark::"],
+    },
 ];
 
 /// The binaries of the workspace that lie in every guest's `/usr/local/bin`.

@@ -9,7 +9,9 @@ mod check;
 mod demo;
 mod kernels;
 mod lifeline;
+mod peers;
 mod process;
+mod record;
 mod setup;
 mod test;
 
@@ -33,6 +35,8 @@ enum Command {
     Check,
     /// Make today's output the expected one of the golden tests.
     Bless,
+    /// Record captures of testdata again; the golden tests have to be blessed after.
+    Record(record::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::command(&arguments),
         Command::Check => check::command(),
         Command::Bless => bless::command(),
+        Command::Record(arguments) => record::command(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -398,6 +398,42 @@ fn tools_directory() -> PathBuf {
 /// # Errors
 /// If they cannot be installed; the text says what to do instead where that is known.
 pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
+    ensure_candidates(packages, why)?;
+    println!("Installing {} {why}.", packages.join(" "));
+    let arguments = install_arguments(packages);
+    if run(&mut apt_get(&arguments)?).is_err() {
+        // Lists that name versions which the archive no longer has are the usual cause.
+        run(&mut apt_get(&["update", "-q"])?)?;
+        run(&mut apt_get(&arguments)?)?;
+    }
+    Ok(())
+}
+
+/// Unpacks the files of a Debian package into a directory, and installs nothing: no service is started, and no other
+/// package comes with it.
+///
+/// # Errors
+/// If it cannot be fetched or unpacked.
+pub fn unpack_package(package: &str, directory: &Path, why: &str) -> Result<()> {
+    ensure_candidates(&[package], why)?;
+    println!("Unpacking {package} {why}; it is not installed.");
+    let download = directory.join("download");
+    std::fs::create_dir_all(&download).with_context(|| format!("cannot make {}", download.display()))?;
+    let mut fetch = program("apt-get");
+    fetch.args(["download", "-q", package]).current_dir(&download);
+    if run(&mut fetch).is_err() {
+        // Lists that name versions which the archive no longer has are the usual cause.
+        run(&mut apt_get(&["update", "-q"])?)?;
+        run(&mut fetch)?;
+    }
+    for entry in std::fs::read_dir(&download)? {
+        run(program("dpkg-deb").arg("--extract").arg(entry?.path()).arg(directory))?;
+    }
+    std::fs::remove_dir_all(&download).with_context(|| format!("cannot remove {}", download.display()))
+}
+
+/// Makes sure that apt knows these packages.
+fn ensure_candidates(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     if find_program("apt-get").is_none() {
         bail!("{list} ({why}): there is no apt-get here; install what your system calls these packages");
@@ -408,13 +444,6 @@ pub fn install_packages(packages: &[&str], why: &str) -> Result<()> {
         if let Some(unknown) = packages.iter().find(|package| !has_candidate(package)) {
             bail!("there is no package {unknown} for this system");
         }
-    }
-    println!("Installing {list} {why}.");
-    let arguments = install_arguments(packages);
-    if run(&mut apt_get(&arguments)?).is_err() {
-        // Lists that name versions which the archive no longer has are the usual cause.
-        run(&mut apt_get(&["update", "-q"])?)?;
-        run(&mut apt_get(&arguments)?)?;
     }
     Ok(())
 }

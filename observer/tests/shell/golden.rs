@@ -13,6 +13,10 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("chat-lo-and-any.pcapng", &[]),
     ("frames-any-ipv4.pcap", &["--frames"]),
     ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
+    ("chromium.pcap", &["--frames"]),
+    ("nginx.pcap", &["--frames", "--port", "7272", "--port", "7273"]),
+    ("libwebsockets.pcap", &["--frames"]),
+    ("autobahn.pcap", &[]),
 ];
 
 /// Other views: the capture, the format, further options, and the name of the expected output.

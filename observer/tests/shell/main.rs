@@ -6,7 +6,11 @@ mod explain;
 mod filters;
 mod golden;
 mod live_refused;
+mod logged;
 mod packets;
 mod reading;
 mod streams;
 mod support;
+
+#[path = "../endpoints/mod.rs"]
+mod endpoints;

@@ -35,6 +35,10 @@ fn assert_equals_tcpdump(option: &str) {
             continue;
         }
         let name = path.file_stem().unwrap().to_str().unwrap();
+        if !option.is_empty() && testdata().join(format!("logs/{name}.json")).exists() {
+            // Recorded for what their ends say; their bytes would fill many pages.
+            continue;
+        }
         let expected = fs::read_to_string(testdata().join(format!("tcpdump/{name}{option}.txt"))).unwrap();
         let expected: Vec<_> = expected.lines().map(without_interface).collect();
         let mut arguments = vec!["read", path.to_str().unwrap(), "--packets", "--time", "local", "-q"];
