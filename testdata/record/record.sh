@@ -12,8 +12,10 @@ captures=$here/../captures
 logs=$here/../logs
 mkdir -p "$logs"
 names=$*
+known=
 
 is_wanted() {
+    known="$known $1"
     [ -z "$names" ] && return
     for name in $names; do
         [ "$name" = "$1" ] && return
@@ -67,6 +69,16 @@ fi
 if is_wanted options; then
     python3 "$here/options.py"
 fi
+
+for name in $names; do
+    case "$known " in
+    *" $name "*) ;;
+    *)
+        echo "there is no recording $name; there are$known" >&2
+        exit 1
+        ;;
+    esac
+done
 
 # What tcpdump says of each, for --packets, -X and -A; of those with logs only the packets, since that is long.
 for file in "$captures"/*.pcap; do

@@ -32,6 +32,7 @@ type Stream = (String, &'static str);
 struct Sent {
     heads: Vec<Head>,
     frames: Vec<Frame>,
+    messages: Vec<Message>,
 }
 
 /// The first line of a request or of an answer.
@@ -54,6 +55,38 @@ struct Frame {
     close: Option<(u64, String)>,
 }
 
+/// A message of one frame or several.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    opcode: u64,
+    /// In hexadecimal, at most [`UNMASKED_BYTES_MAX`] of it; none of a compressed one.
+    content: Option<String>,
+}
+
+impl Message {
+    fn new(opcode: u64, is_compressed: bool, mut content: String) -> Self {
+        content.truncate(2 * UNMASKED_BYTES_MAX);
+        Self { opcode, content: (!is_compressed).then_some(content) }
+    }
+
+    /// Those that the frames of one direction make.
+    fn of_frames(frames: &[Frame]) -> Vec<Self> {
+        let mut messages = Vec::new();
+        let mut begun: Option<(u64, bool, String)> = None;
+        for frame in frames.iter().filter(|frame| frame.opcode < 8) {
+            let (opcode, is_compressed, mut content) =
+                begun.take().unwrap_or((frame.opcode, frame.rsv1, String::new()));
+            content.push_str(&frame.unmasked);
+            if frame.fin {
+                messages.push(Self::new(opcode, is_compressed, content));
+            } else {
+                begun = Some((opcode, is_compressed, content));
+            }
+        }
+        messages
+    }
+}
+
 /// That tshark says the same of a file as these records, which come of `--json --frames --wire`.
 pub fn assert_agrees(file: &Path, ports: &[u16], records: &[Value]) {
     let theirs = Dissected::by_tshark(file, ports);
@@ -66,6 +99,7 @@ pub fn assert_agrees(file: &Path, ports: &[u16], records: &[Value]) {
                 assert_eq!(ours, theirs, "frame {number} of {stream:?}");
             }
             assert_eq!(ours.frames.len(), theirs.frames.len(), "{stream:?}");
+            assert_eq!(ours.messages, Message::of_frames(&theirs.frames), "{stream:?}");
         }
         for (stream, ours) in ours {
             assert!(theirs.streams.contains_key(stream), "only the observer knows {stream:?}: {ours:?}");
@@ -201,6 +235,9 @@ fn shown(records: &[Value]) -> BTreeMap<String, BTreeMap<Stream, Sent>> {
     for record in of_kind("frame") {
         sent(record, &|sent| sent.frames.push(shown_frame(record)));
     }
+    for record in of_kind("message") {
+        sent(record, &|sent| sent.messages.push(shown_message(record)));
+    }
     streams
 }
 
@@ -218,24 +255,46 @@ fn shown_frame(record: &Value) -> Frame {
     let is_set = |key: &str| record[key].as_bool().unwrap();
     let wire = STANDARD.decode(text(&record["wire_base64"])).unwrap();
     assert_eq!(record["wire_length"], wire.len(), "{record}");
+    let opcode = record["opcode_number"].as_u64().unwrap();
     let length = record["length"].as_u64().unwrap();
-    let mut payload = wire[wire.len() - usize::try_from(length).unwrap()..].to_vec();
     let masking_key = is_set("masked").then(|| text(&record["mask"]).to_owned());
-    if let Some(key) = &masking_key {
-        let key = u32::from_str_radix(key, 16).unwrap().to_be_bytes();
-        payload.truncate(UNMASKED_BYTES_MAX);
-        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-    }
-    let close = record["close_code"].as_u64();
+    let unmasked = if opcode < 8 {
+        let mut payload = wire[wire.len() - usize::try_from(length).unwrap()..].to_vec();
+        if let Some(key) = &masking_key {
+            let key = u32::from_str_radix(key, 16).unwrap().to_be_bytes();
+            payload.truncate(UNMASKED_BYTES_MAX);
+            payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+        }
+        hexadecimal(&payload)
+    } else {
+        hexadecimal(&shown_payload(record))
+    };
     Frame {
-        opcode: record["opcode_number"].as_u64().unwrap(),
+        opcode,
         fin: is_set("fin"),
         rsv1: is_set("rsv1"),
         masking_key,
         length,
-        unmasked: payload.iter().map(|byte| format!("{byte:02x}")).collect(),
-        close: close.map(|code| (code, text(&record["close_reason"]).to_owned())),
+        unmasked,
+        close: record["close_code"].as_u64().map(|code| (code, text(&record["close_reason"]).to_owned())),
     }
+}
+
+fn shown_message(record: &Value) -> Message {
+    let opcode = if record["opcode"] == "text" { 1 } else { 2 };
+    Message::new(opcode, record["compressed"] == true, hexadecimal(&shown_payload(record)))
+}
+
+/// What the observer itself made of a payload.
+fn shown_payload(record: &Value) -> Vec<u8> {
+    match record["payload"].as_str() {
+        Some(text) => text.as_bytes().to_vec(),
+        None => STANDARD.decode(text(&record["payload_base64"])).unwrap(),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read(file: &Path, ports: &[u16]) -> Seen {
