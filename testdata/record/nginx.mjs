@@ -1,6 +1,6 @@
-// Conversations of npm's `ws` with nginx in between. Usage: nginx.mjs HOST PORT SERVER-PORT [long]: clients connect to nginx at
-// PORT, and nginx to the server at SERVER-PORT; NGINX_BIN may name the program. Writes the logs of both ends to standard
-// output, and ends by itself.
+// Conversations of npm's `ws` with nginx in between. Usage: nginx.mjs HOST PORT SERVER-PORT [long]: clients connect to
+// nginx at PORT, and nginx to the server at SERVER-PORT; NGINX_BIN may name the program. Writes the logs of both ends to
+// standard output, and ends by itself.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { tmpdir } from "node:os";

@@ -138,7 +138,7 @@ impl Dissected {
     fn add(&mut self, layers: &Value, ports: &[u16]) {
         let tcp = &layers["tcp"];
         self.connections = self.connections.max(1 + number(&tcp["tcp.stream"]));
-        let is_from_server = ports.iter().any(|port| tcp["tcp.srcport"] == port.to_string());
+        let is_from_server = ports.iter().any(|port| u64::from(*port) == number(&tcp["tcp.srcport"]));
         let (direction, end) = if is_from_server { (TO_CLIENT, "dst") } else { (TO_SERVER, "src") };
         let port = text(&tcp[&format!("tcp.{end}port")]);
         let client = match &layers["ip"] {
