@@ -30,7 +30,7 @@ record() {
     shift 2
     is_wanted "$name" || return 0
     # shellcheck disable=SC2086
-    tcpdump -U -w "$captures/$name.pcap" $options 'tcp port 7272 or tcp port 7273' 2>/dev/null &
+    tcpdump -U -Z root -w "$captures/$name.pcap" $options 'tcp port 7272 or tcp port 7273' 2>/dev/null &
     capture=$!
     sleep 1
     "$@" >"$logs/$name.json"
