@@ -7,7 +7,7 @@ use crate::anomaly::AnomalyCode;
 use crate::limits::Limit;
 use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer};
 use crate::reporter::Reporter;
-use crate::session::{self, FirstClose, Session};
+use crate::session::{self, FirstClose, Receipt, Session};
 use crate::tcp::reassembler::{self, ALONE, Chunk, Input, Misfit, Output, Reassembler, Vantage};
 use crate::tcp::segment::Segment;
 use crate::tcp::sequence::SequenceNumber;
@@ -96,13 +96,6 @@ const fn in_direction<T>(pair: &[T; 2], direction: Direction) -> &T {
     match direction {
         Direction::ClientToServer => client,
         Direction::ServerToClient => server,
-    }
-}
-
-const fn sender(direction: Direction) -> Peer {
-    match direction {
-        Direction::ClientToServer => Peer::Client,
-        Direction::ServerToClient => Peer::Server,
     }
 }
 
@@ -209,16 +202,37 @@ impl TcpConnection {
             Direction::ClientToServer => (client, server),
             Direction::ServerToClient => (server, client),
         };
-        let own = own.as_ref();
-        let is_in_place = own.is_none_or(|stream| {
-            let distance = segment.payload_sequence().distance_from(stream.next());
-            (-NEAR..=NEAR).contains(&distance)
-        });
         let acknowledged = || other.as_ref()?.acknowledged_offset(segment.acknowledgment);
         [
-            own.and_then(|stream| stream.offset_of(segment.payload_sequence())),
-            if segment.flags.ack() && is_in_place { acknowledged() } else { None },
+            own.as_ref().and_then(|stream| stream.offset_of(segment.payload_sequence())),
+            if segment.flags.ack() && self.is_in_place(direction, segment) { acknowledged() } else { None },
         ]
+    }
+
+    /// Whether a segment is near where its sender is.
+    fn is_in_place(&self, direction: Direction, segment: &Segment<'_>) -> bool {
+        in_direction(&self.streams, direction).as_ref().is_none_or(|stream| {
+            let distance = segment.payload_sequence().distance_from(stream.next());
+            (-NEAR..=NEAR).contains(&distance)
+        })
+    }
+
+    /// Takes note of what a segment's sender has received, and of its FIN.
+    fn note_receipt(&mut self, direction: Direction, segment: &Segment<'_>) {
+        if !segment.flags.ack() || !self.is_in_place(direction, segment) {
+            return;
+        }
+        let other = in_direction(&self.streams, direction.reverse()).as_ref();
+        let to = other.and_then(|stream| stream.offset_of(segment.acknowledgment));
+        let before = self.session.receipt_of(direction).to;
+        let furthest = to.unwrap_or(before).max(before);
+        let seen = other.map(|stream| stream.offset().saturating_add(u64::from(stream.has_ended())));
+        let may_be_beyond = to.is_none() || seen.is_none_or(|seen| furthest > seen);
+        let is_awaited = other.is_some_and(|stream| !stream.has_ended());
+        self.session.handle_receipt(direction, Receipt { to: furthest, may_be_beyond });
+        if segment.flags.fin() {
+            self.session.handle_fin(direction, to, is_awaited);
+        }
     }
 
     /// Takes a segment.
@@ -251,6 +265,7 @@ impl TcpConnection {
         if flags.rst() {
             return self.handle_reset(travel, segment, shared, reporter);
         }
+        self.note_receipt(direction, segment);
         let is_third_packet = !flags.syn() && direction == Direction::ClientToServer;
         if is_third_packet || (segment.payload_length > 0 && !flags.syn()) {
             self.is_established = true;
@@ -544,7 +559,7 @@ impl TcpConnection {
         let [client, server] = self.fins;
         let client = client.map(|(_, sign)| (Peer::Client, How::Fin, sign));
         let server = server.map(|(_, sign)| (Peer::Server, How::Fin, sign));
-        let reset = self.reset.map(|(direction, sign)| (sender(direction), How::Rst, sign));
+        let reset = self.reset.map(|(direction, sign)| (direction.sender(), How::Rst, sign));
         [client, server, reset].into_iter().flatten().min_by_key(|(_, _, sign)| sign.time)
     }
 

@@ -50,6 +50,9 @@ pub struct Limits {
     pub inflate_total_bytes: usize,
     /// Holes named in one message. Shed: from the last one on, all is called missing.
     pub message_holes: usize,
+    /// Pings of one direction that wait for their pongs, while frames are reported. Shed: the oldest; of a pong that
+    /// answers it no round-trip time is told.
+    pub pings: usize,
     /// Anomalies reported of one connection. Shed: further ones are counted, not shown.
     pub connection_anomalies: usize,
     /// Network interfaces whose name is kept. Shed: further ones have no name.
@@ -82,6 +85,7 @@ impl Default for Limits {
             inflated_bytes: 64 << 20,
             inflate_total_bytes: 256 << 20,
             message_holes: 64,
+            pings: 8,
             connection_anomalies: 256,
             interfaces: 1_024,
             closed_connections: 4_096,
@@ -120,6 +124,8 @@ pub enum Limit {
     InflateTotal,
     /// [`Limits::message_holes`].
     MessageHoles,
+    /// [`Limits::pings`].
+    Pings,
     /// [`Limits::connection_anomalies`].
     ConnectionAnomalies,
     /// [`Limits::interfaces`].
@@ -128,7 +134,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Connections,
         Self::Handshakes,
         Self::Reassembly,
@@ -143,6 +149,7 @@ impl Limit {
         Self::Inflated,
         Self::InflateTotal,
         Self::MessageHoles,
+        Self::Pings,
         Self::ConnectionAnomalies,
         Self::Interfaces,
     ];
@@ -164,6 +171,7 @@ impl Limit {
             Self::Inflated => "inflated",
             Self::InflateTotal => "inflate_total",
             Self::MessageHoles => "message_holes",
+            Self::Pings => "pings",
             Self::ConnectionAnomalies => "connection_anomalies",
             Self::Interfaces => "interfaces",
         }

@@ -136,6 +136,14 @@ impl Direction {
         }
     }
 
+    /// The end that it comes from.
+    pub const fn sender(self) -> Peer {
+        match self {
+            Self::ClientToServer => Peer::Client,
+            Self::ServerToClient => Peer::Server,
+        }
+    }
+
     /// Index into a pair of per-direction things: 0 from the client, 1 from the server.
     pub const fn index(self) -> usize {
         match self {
@@ -212,6 +220,9 @@ pub struct Frame<'a> {
     pub payload: Payload<'a>,
     /// What a close frame says.
     pub close: Option<Close<'a>>,
+    /// A pong's: how long before it the ping passed that it answers, the latest with its payload that its sender had
+    /// received (RFC 6455 §5.5.3). `None` where there is none, or where it may not have been seen.
+    pub round_trip: Option<core::time::Duration>,
     /// The whole frame as it was on the wire, header included and masked as it was, where
     /// [`Config::wire`](crate::engine::Config::wire) asks for it.
     pub wire: Option<Payload<'a>>,

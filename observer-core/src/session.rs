@@ -13,6 +13,7 @@
 mod early;
 mod ending;
 mod pending;
+mod pings;
 
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ use crate::websocket::decoder::{self, Decoder, StreamEnd};
 
 use early::{Content, Early, Room};
 use ending::Ending;
-pub(crate) use ending::FirstClose;
+pub(crate) use ending::{FirstClose, Receipt};
 use pending::{Pending, Request};
 
 const NOT_DECODED: &str = "the connection is not decoded";
@@ -200,6 +201,24 @@ impl Session {
         self.ending.last_payload.filter(|_| self.ending.first.is_some())
     }
 
+    /// The sender of a direction has so much of the other one. Comes before what it sends with that.
+    pub(crate) fn handle_receipt(&mut self, direction: Direction, receipt: Receipt) {
+        if let Some(of) = self.ending.receipts.get_mut(direction.index()) {
+            *of = receipt;
+        }
+    }
+
+    /// A FIN came in a direction, from an end that has received the other one up to an offset, where that is known.
+    /// `is_awaited`: the other end has not ended its own stream before.
+    pub(crate) fn handle_fin(&mut self, direction: Direction, received_to: Option<u64>, is_awaited: bool) {
+        self.ending.handle_fin(direction, received_to, is_awaited);
+    }
+
+    /// What the sender of a direction has received by now.
+    pub(crate) fn receipt_of(&self, direction: Direction) -> Receipt {
+        self.ending.receipt_of(direction)
+    }
+
     /// Takes the next piece of a direction's stream.
     pub(crate) fn handle_chunk(
         &mut self,
@@ -211,7 +230,15 @@ impl Session {
         self.account(shared, |session, shared| match chunk {
             Chunk::Data(data) => session.handle_data(direction, data, shared, reporter),
             Chunk::Gap { length, .. } => session.handle_gap(direction, length, shared, reporter),
-            Chunk::End => session.end_half(direction, StreamEnd::Fin, shared, reporter),
+            Chunk::End => {
+                if let Half::Frames(decoder) = session.half(direction)
+                    && decoder.is_proved()
+                    && decoder.is_between_frames()
+                {
+                    session.ending.check_answer(direction, reporter);
+                }
+                session.end_half(direction, StreamEnd::Fin, shared, reporter);
+            }
         });
         if matches!(chunk, Chunk::Data(_)) && self.ending.first.is_none() {
             self.ending.last_payload = Some(reporter.time);
@@ -308,6 +335,7 @@ impl Session {
         reporter: &mut Reporter<'_>,
     ) {
         self.client_is_behind_request &= direction == Direction::ServerToClient;
+        self.ending.handle_gap();
         let answer_is_due = !self.pending.is_empty();
         match self.half(direction) {
             Half::Frames(_) | Half::Seeking(_) => self.decode(direction, None, length, shared, reporter),
@@ -340,6 +368,15 @@ impl Session {
     ) -> &'a [u8] {
         let room = self.room_for_early(shared, reporter);
         let Half::Early(early) = &mut self.client else { return data };
+        // Who has acknowledged no more than was seen has not got the answer.
+        let is_blamed = early.is_empty()
+            && !self.by_looks
+            && !self.ending.receipt_of(Direction::ClientToServer).may_be_beyond;
+        if is_blamed {
+            self.ending.blame(Direction::ClientToServer);
+            let code = AnomalyCode::HandshakeNotAwaited;
+            reporter.anomaly(Some(Direction::ClientToServer), code, "more followed the request");
+        }
         match early.handle_data(reporter.time, data, room) {
             Ok(()) => &[],
             Err(limit) => {
@@ -614,6 +651,7 @@ impl Session {
             accepted: None,
         }));
         for finding in &evaluation.findings {
+            self.ending.blame(direction);
             reporter.anomaly(Some(direction), finding.code, &finding.detail);
         }
         if is_upgrade || !self.by_looks {
@@ -656,7 +694,9 @@ impl Session {
             (false, true) => self.pending.pop_upgrade(),
             (false, false) => self.pending.pop(),
         };
-        let evaluation = evaluate_answer(&answer, request.as_ref().map(|request| &request.offer));
+        // What another answer answers is known by the order of requests alone.
+        let known = request.as_ref().filter(|_| is_switching || !self.by_looks);
+        let evaluation = evaluate_answer(&answer, known.map(|request| &request.offer));
         if evaluation.switches {
             reporter.recognise();
         }
@@ -676,6 +716,7 @@ impl Session {
             accepted: (!is_interim).then_some(evaluation.accepted),
         }));
         for finding in &evaluation.findings {
+            self.ending.blame(direction);
             reporter.anomaly(Some(direction), finding.code, &finding.detail);
         }
         if evaluation.switches {

@@ -10,7 +10,7 @@ use observer_core::engine::Config;
 use observer_core::websocket::frame::{Opcode, encode::FrameBuilder};
 use observer_core::{Limits, Record, record::Kind};
 use proptest::prelude::*;
-use support::{Conversation, MASK, Wire, answer, closed, messages, request, run};
+use support::{Conversation, Wire, answer, closed, key_for, messages, request, run};
 
 /// Both ends of a conversation whose messages are compressed.
 struct Compressed {
@@ -48,7 +48,7 @@ impl Compressed {
             self.contexts[end].reset();
         }
         let mut frame = FrameBuilder::new(Opcode::Text, payload).reserved_bits(4);
-        frame.mask = from_client.then_some(MASK);
+        frame.mask = from_client.then(|| key_for(text));
         frame.build()
     }
 

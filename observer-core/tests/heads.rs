@@ -615,7 +615,8 @@ proptest! {
             let untouched = message.trim_end_matches(" resynchronised");
             prop_assert!(sent.iter().any(|line| line == untouched), "{message}");
         }
-        prop_assert_eq!(anomalies(&lines), [""; 0], "{:#?}", lines);
+        let right = anomalies(&sent);
+        prop_assert!(anomalies(&lines).iter().all(|code| right.contains(code)), "{lines:#?}");
         if payload_lost {
             prop_assert!(closed(&lines).contains("complete=false"), "{lines:#?}");
         }

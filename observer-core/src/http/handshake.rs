@@ -12,7 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest as _, Sha1};
 
 use crate::anomaly::AnomalyCode;
-use crate::http::extensions::{self, PERMESSAGE_DEFLATE};
+use crate::http::extensions::{self, DeflateElement, PERMESSAGE_DEFLATE, Side};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::record::Header;
 use crate::websocket::{Compression, Extensions};
@@ -49,7 +49,7 @@ pub struct RequestEvaluation<'a> {
     pub subprotocol: Option<Cow<'a, str>>,
     /// The offered extensions, each with its parameters, as sent.
     pub extensions: Vec<&'a str>,
-    /// What is out of order; empty unless `is_upgrade`.
+    /// What is out of order; empty unless `is_upgrade`, or where a key tells that it was meant to be.
     pub findings: Vec<Finding>,
     /// What must be kept to understand the answer.
     pub offer: Offer,
@@ -68,6 +68,10 @@ pub struct Offer {
     pub subprotocols: Box<str>,
     /// The offered extensions, joined.
     pub extensions: Box<str>,
+    /// Why the server must refuse it, where it must whatever versions it knows (RFC 6455 §4.2.1).
+    pub must_be_refused: Option<&'static str>,
+    /// It asks for another version than 13.
+    pub is_of_other_version: bool,
 }
 
 /// What an answer settles.
@@ -84,7 +88,7 @@ pub struct AnswerEvaluation<'a> {
     pub subprotocol: Option<Cow<'a, str>>,
     /// The chosen extensions, each with its parameters, as sent.
     pub extensions: Vec<&'a str>,
-    /// What is out of order; empty unless `switches`.
+    /// What is out of order; of an answer that does not switch only what it lacks as the refusal of a version.
     pub findings: Vec<Finding>,
 }
 
@@ -103,15 +107,44 @@ pub fn evaluate_request<'a>(head: &RequestHead<'a>) -> RequestEvaluation<'a> {
     let mut findings = Vec::new();
     if is_upgrade {
         find_in_request(head, key, &mut findings);
+        find_in_extensions(headers, &extensions, &mut findings);
+        find_in_offers(&extensions, &mut findings);
+    } else if key.is_some() {
+        let detail = "Upgrade does not contain websocket, though there is a Sec-WebSocket-Key".into();
+        findings.push(Finding { code: AnomalyCode::HandshakeRequestInvalid, detail });
     }
+    let mut versions = values(headers, "sec-websocket-version").map(<[u8]>::trim_ascii);
     let offer = Offer {
         is_upgrade,
         target: head.target.into(),
         accept: key.map(accept_for),
         subprotocols: subprotocol.as_deref().unwrap_or_default().into(),
         extensions: extensions.join(",").into(),
+        must_be_refused: why_refused(head, key),
+        is_of_other_version: versions.next().is_some_and(|version| version != b"13"),
     };
     RequestEvaluation { is_upgrade, subprotocol, extensions, findings, offer }
+}
+
+/// Why a server must refuse a request that asks for WebSocket. What it may not know is left out: servers may know other
+/// versions, and need not decode the key (RFC 6455 §4.2.2).
+fn why_refused(head: &RequestHead<'_>, key: Option<&[u8]>) -> Option<&'static str> {
+    let headers = head.headers.as_slice();
+    if head.method != "GET" {
+        Some("the request's method is not GET")
+    } else if head.version < 1 {
+        Some("the request is of HTTP/1.0")
+    } else if values(headers, "host").next().is_none() {
+        Some("the request has no Host")
+    } else if !has_token(headers, "connection", "upgrade") {
+        Some("the request's Connection does not contain Upgrade")
+    } else if key.is_none() {
+        Some("the request has no Sec-WebSocket-Key")
+    } else if values(headers, "sec-websocket-version").next().is_none() {
+        Some("the request has no Sec-WebSocket-Version")
+    } else {
+        None
+    }
 }
 
 fn find_in_request(head: &RequestHead<'_>, key: Option<&[u8]>, findings: &mut Vec<Finding>) {
@@ -125,8 +158,13 @@ fn find_in_request(head: &RequestHead<'_>, key: Option<&[u8]>, findings: &mut Ve
     if head.version < 1 {
         find("the version is HTTP/1.0, not 1.1".into());
     }
-    if values(headers, "host").next().is_none() {
-        find("Host is missing".into());
+    if !is_resource(head.target) {
+        find("the target is neither a path nor an http URI, or has a fragment".into());
+    }
+    match values(headers, "host").count() {
+        0 => find("Host is missing".into()),
+        1 => {}
+        _ => find("Host is repeated".into()),
     }
     if !has_token(headers, "connection", "upgrade") {
         find("Connection does not contain Upgrade".into());
@@ -144,10 +182,72 @@ fn find_in_request(head: &RequestHead<'_>, key: Option<&[u8]>, findings: &mut Ve
     let mut versions = values(headers, "sec-websocket-version").map(<[u8]>::trim_ascii);
     match (versions.next(), versions.next()) {
         (Some(b"13"), None) => {}
+        (Some(b"13"), Some(_)) => find("Sec-WebSocket-Version is repeated".into()),
         (Some(version), _) => {
             find(format!("Sec-WebSocket-Version is {}, not 13", String::from_utf8_lossy(version)).into());
         }
         (None, _) => find("Sec-WebSocket-Version is missing".into()),
+    }
+    if let Some(defect) = defect_of_subprotocols(headers) {
+        find(defect);
+    }
+}
+
+/// Whether a target is a resource name, or an URI that holds one (RFC 6455 §3, §4.1).
+fn is_resource(target: &str) -> bool {
+    let has_scheme =
+        |scheme: &str| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    (target.starts_with('/') || has_scheme("http://") || has_scheme("https://")) && !target.contains('#')
+}
+
+/// What is wrong with the subprotocols that a request offers (RFC 6455 §4.1): tokens, each once.
+fn defect_of_subprotocols(headers: &[Header<'_>]) -> Option<Cow<'static, str>> {
+    const NAME: &str = "sec-websocket-protocol";
+    values(headers, NAME).next()?;
+    let mut names: Vec<_> = values(headers, NAME)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty())
+        .collect();
+    if names.is_empty() {
+        return Some("Sec-WebSocket-Protocol is empty".into());
+    }
+    if names.iter().any(|name| !str::from_utf8(name).is_ok_and(extensions::is_token)) {
+        return Some("Sec-WebSocket-Protocol has an element that is no token".into());
+    }
+    names.sort_unstable();
+    let is_repeated = names.windows(2).any(|pair| matches!(pair, [one, other] if one == other));
+    is_repeated.then(|| "Sec-WebSocket-Protocol has an element twice".into())
+}
+
+/// Checks the grammar of the extensions that are offered or chosen (RFC 6455 §9.1).
+fn find_in_extensions(headers: &[Header<'_>], elements: &[&str], findings: &mut Vec<Finding>) {
+    const NAME: &str = "sec-websocket-extensions";
+    if values(headers, NAME).next().is_none() {
+        return;
+    }
+    let is_text = values(headers, NAME).all(|value| str::from_utf8(value).is_ok());
+    let detail: Cow<'static, str> = if !is_text {
+        "a field is not UTF-8".into()
+    } else if elements.is_empty() {
+        "the field is empty".into()
+    } else if let Some(wrong) = elements.iter().find(|element| !extensions::is_well_formed(element)) {
+        format!("{wrong} is no token with parameters").into()
+    } else {
+        return;
+    };
+    findings.push(Finding { code: AnomalyCode::HandshakeExtensionsMalformed, detail });
+}
+
+/// Checks the parameters of the extension that is known here (RFC 6455 §9.1, RFC 7692 §7.1).
+fn find_in_offers(elements: &[&str], findings: &mut Vec<Finding>) {
+    for element in elements.iter().take(MAXIMUM_EXTENSIONS) {
+        let (name, parameters) = extensions::parse_element(element);
+        if name == PERMESSAGE_DEFLATE
+            && let (_, Some(defect)) = DeflateElement::parse(Side::Offer, parameters)
+        {
+            findings.push(Finding { code: AnomalyCode::HandshakeExtensionInvalid, detail: defect.into() });
+        }
     }
 }
 
@@ -170,17 +270,42 @@ pub fn evaluate_answer<'a>(head: &ResponseHead<'a>, offer: Option<&Offer>) -> An
     };
     if switches {
         answer.accepted = find_in_answer(headers, offer, upgrades, &mut answer.findings);
+        find_in_extensions(headers, &answer.extensions, &mut answer.findings);
         answer.negotiated = negotiate(&answer.extensions, offer, &mut answer.findings);
-        if let (Some(chosen), Some(offer)) = (answer.subprotocol.as_deref(), offer)
-            && !extensions::split_list(&offer.subprotocols).any(|offered| offered == chosen)
-        {
-            answer.findings.push(Finding {
-                code: AnomalyCode::HandshakeSubprotocolNotOffered,
-                detail: format!("{chosen} was chosen, and offered was: {}", offer.subprotocols).into(),
-            });
-        }
+        find_in_subprotocol(headers, answer.subprotocol.as_deref(), offer, &mut answer.findings);
+    } else if head.status == 426
+        && offer.is_some_and(|offer| offer.is_upgrade && offer.is_of_other_version)
+        && values(headers, "sec-websocket-version").next().is_none()
+    {
+        answer.findings.push(Finding {
+            code: AnomalyCode::HandshakeVersionsUnnamed,
+            detail: "status 426 without Sec-WebSocket-Version".into(),
+        });
     }
     answer
+}
+
+/// Checks the subprotocol that is chosen: one of those that were offered (RFC 6455 §4.2.2, §11.3.4).
+fn find_in_subprotocol(
+    headers: &[Header<'_>],
+    chosen: Option<&str>,
+    offer: Option<&Offer>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(chosen) = chosen else { return };
+    let mut find = |code, detail: Cow<'static, str>| findings.push(Finding { code, detail });
+    if values(headers, "sec-websocket-protocol").count() > 1 {
+        return find(AnomalyCode::HandshakeAnswerInvalid, "Sec-WebSocket-Protocol is repeated".into());
+    }
+    if !extensions::is_token(chosen) {
+        return find(AnomalyCode::HandshakeAnswerInvalid, "Sec-WebSocket-Protocol is no token".into());
+    }
+    if let Some(offer) = offer
+        && !extensions::split_list(&offer.subprotocols).any(|offered| offered == chosen)
+    {
+        let detail = format!("{chosen} was chosen, and offered was: {}", offer.subprotocols).into();
+        find(AnomalyCode::HandshakeSubprotocolNotOffered, detail);
+    }
 }
 
 /// Checks what makes the answer one; returns whether it is.
@@ -192,8 +317,14 @@ fn find_in_answer(
 ) -> bool {
     let mut find = |code, detail: &'static str| findings.push(Finding { code, detail: detail.into() });
     let mut right = true;
+    if let Some(why) = offer.filter(|offer| offer.is_upgrade).and_then(|offer| offer.must_be_refused) {
+        find(AnomalyCode::HandshakeInvalidAccepted, why);
+    }
     if !upgrades {
         find(AnomalyCode::HandshakeAnswerInvalid, "Upgrade is missing");
+        right = false;
+    } else if !is_only(headers, "upgrade", "websocket") {
+        find(AnomalyCode::HandshakeAnswerInvalid, "Upgrade contains more than websocket");
         right = false;
     }
     if !has_token(headers, "connection", "upgrade") {
@@ -246,15 +377,21 @@ fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>
             result.unknown = true;
             continue;
         }
-        let client_window_offered = offered.as_ref().is_none_or(OfferedExtensions::may_bound_client_window);
-        let (parameters, defect) = extensions::parse_deflate_answer(parameters, client_window_offered);
+        let (parameters, defect) = DeflateElement::parse(Side::Answer, parameters);
         let repeated = result.compression != Compression::Off;
-        let defect = if repeated { Some(format!("{name} was chosen twice")) } else { defect };
-        if let Some(defect) = defect {
-            findings.push(Finding { code: AnomalyCode::HandshakeExtensionInvalid, detail: defect.into() });
+        let defect: Option<Cow<'static, str>> = match defect {
+            _ if repeated => Some(format!("{name} was chosen twice").into()),
+            Some(defect) => Some(defect.into()),
+            None => offered
+                .as_ref()
+                .and_then(|offered| offered.contradiction(&parameters))
+                .map(|why| format!("{name}: {why}").into()),
+        };
+        if let Some(detail) = defect {
+            findings.push(Finding { code: AnomalyCode::HandshakeExtensionInvalid, detail });
         }
         if !repeated {
-            result.compression = Compression::Deflate(parameters);
+            result.compression = Compression::Deflate(parameters.agreed());
         }
     }
     result
@@ -262,28 +399,47 @@ fn negotiate(chosen: &[&str], offer: Option<&Offer>, findings: &mut Vec<Finding>
 
 /// What the first [`MAXIMUM_EXTENSIONS`] offers of a request say; of further ones nothing is known.
 struct OfferedExtensions<'a> {
-    /// Names, and whether the server may bound the client's window.
-    first: Vec<(&'a str, bool)>,
+    names: Vec<&'a str>,
+    /// Offers of permessage-deflate, and whether each is valid.
+    deflate: Vec<(DeflateElement, bool)>,
     has_more: bool,
 }
 
 impl<'a> OfferedExtensions<'a> {
     fn of(offer: &'a Offer) -> Self {
         let mut elements = extensions::split_list(&offer.extensions);
-        let first = elements.by_ref().take(MAXIMUM_EXTENSIONS).map(|element| {
-            let (name, mut parameters) = extensions::parse_element(element);
-            (name, parameters.any(|(parameter, _)| parameter == "client_max_window_bits"))
-        });
-        let first = first.collect();
-        Self { first, has_more: elements.next().is_some() }
+        let mut result = Self { names: Vec::new(), deflate: Vec::new(), has_more: false };
+        for element in elements.by_ref().take(MAXIMUM_EXTENSIONS) {
+            let (name, parameters) = extensions::parse_element(element);
+            result.names.push(name);
+            if name == PERMESSAGE_DEFLATE {
+                let (element, defect) = DeflateElement::parse(Side::Offer, parameters);
+                result.deflate.push((element, defect.is_none()));
+            }
+        }
+        result.has_more = elements.next().is_some();
+        result
     }
 
     fn may_contain(&self, name: &str) -> bool {
-        self.has_more || self.first.iter().any(|(offered, _)| *offered == name)
+        self.has_more || self.names.contains(&name)
     }
 
-    fn may_bound_client_window(&self) -> bool {
-        self.has_more || self.first.iter().any(|(name, bounds)| *name == PERMESSAGE_DEFLATE && *bounds)
+    /// Why an answer accepts none of the offers; `None` where it may, or where none was made.
+    fn contradiction(&self, answer: &DeflateElement) -> Option<&'static str> {
+        if self.has_more || self.deflate.is_empty() {
+            return None;
+        }
+        let mut valid = self.deflate.iter().filter(|(_, is_valid)| *is_valid).map(|(offer, _)| offer);
+        let Some(first) = valid.next() else {
+            return Some("no offer of it is valid: it had to be declined");
+        };
+        let contradiction = answer.contradiction(first)?;
+        let has_others = valid.clone().next().is_some();
+        if valid.any(|offer| answer.contradiction(offer).is_none()) {
+            return None;
+        }
+        Some(if has_others { "no offer of it allows this answer" } else { contradiction })
     }
 }
 
@@ -306,6 +462,14 @@ fn has_token(headers: &[Header<'_>], name: &str, token: &str) -> bool {
     values(headers, name)
         .flat_map(|value| value.split(|byte| *byte == b','))
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether the comma-separated list in the fields of a name has no other element, in whatever case.
+fn is_only(headers: &[Header<'_>], name: &str, token: &str) -> bool {
+    values(headers, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .all(|element| element.is_empty() || element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 fn texts<'a>(headers: &[Header<'a>], name: &str) -> impl Iterator<Item = &'a str> {
@@ -419,6 +583,160 @@ mod tests {
             let request = REQUEST.replacen(from, to, 1);
             assert_eq!(request_findings(&request), [AnomalyCode::HandshakeRequestInvalid], "{to}");
         }
+    }
+
+    #[test]
+    fn a_target_is_a_path_or_an_http_uri_without_a_fragment() {
+        for right in ["/", "/chat?a=b", "http://example.com/chat", "HTTPS://example.com/chat"] {
+            assert_eq!(request_findings(&REQUEST.replacen("/chat", right, 1)), [], "{right}");
+        }
+        for wrong in ["*", "chat", "ws://example.com/chat", "/chat#part"] {
+            let request = REQUEST.replacen("/chat", wrong, 1);
+            assert_eq!(request_findings(&request), [AnomalyCode::HandshakeRequestInvalid], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_sent_once_is_told_where_it_is_repeated() {
+        for field in
+            ["Host: other", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
+        {
+            let request = with(REQUEST, field);
+            assert_eq!(request_findings(&request), [AnomalyCode::HandshakeRequestInvalid], "{field}");
+        }
+        for field in ["Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "Sec-WebSocket-Protocol: chat"] {
+            let (_, _, findings) = answer(REQUEST, &with(ANSWER, field));
+            assert_eq!(findings, [AnomalyCode::HandshakeAnswerInvalid], "{field}");
+        }
+    }
+
+    #[test]
+    fn offered_subprotocols_are_tokens_each_once() {
+        let offering = |value: &str| REQUEST.replace("chat, superchat", value);
+        for right in ["chat", "chat,superchat", "chat, , Chat,"] {
+            assert_eq!(request_findings(&offering(right)), [], "{right}");
+        }
+        for wrong in ["", ",", "a b", "chat, superchat, chat", "a/b", "\u{e4}"] {
+            let findings = request_findings(&offering(wrong));
+            assert_eq!(findings, [AnomalyCode::HandshakeRequestInvalid], "{wrong}");
+        }
+        let twice = with(REQUEST, "Sec-WebSocket-Protocol: chat");
+        assert_eq!(request_findings(&twice), [AnomalyCode::HandshakeRequestInvalid]);
+    }
+
+    #[test]
+    fn a_chosen_subprotocol_is_one_token() {
+        for wrong in ["", "chat, superchat", "ch at"] {
+            let (accepted, _, findings) = answer(REQUEST, &ANSWER.replace(": chat", &format!(": {wrong}")));
+            assert!(accepted);
+            assert_eq!(findings, [AnomalyCode::HandshakeAnswerInvalid], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_without_an_upgrade_tells_that_the_upgrade_was_lost_on_the_way() {
+        let head = without(REQUEST, "Upgrade");
+        let head = parse_request(head.as_bytes()).unwrap();
+        let request = evaluate_request(&head);
+        assert!(!request.is_upgrade);
+        let codes: Vec<_> = request.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [AnomalyCode::HandshakeRequestInvalid]);
+    }
+
+    #[test]
+    fn extensions_that_do_not_follow_the_grammar_are_told_on_both_sides() {
+        for wrong in ["", ",", "a b", "a;", "a; b=", "a; b=\"c d\"", "\u{e4}"] {
+            let field = format!("Sec-WebSocket-Extensions: {wrong}");
+            let request = with(REQUEST, &field);
+            assert_eq!(request_findings(&request), [AnomalyCode::HandshakeExtensionsMalformed], "{wrong}");
+            let (_, _, findings) = answer(&request, &with(ANSWER, &field));
+            assert_eq!(findings, [AnomalyCode::HandshakeExtensionsMalformed], "{wrong}");
+        }
+        assert_eq!(request_findings(&with(REQUEST, "Sec-WebSocket-Extensions: a;b=\"c\", , d")), []);
+    }
+
+    #[test]
+    fn an_offer_with_invalid_parameters_is_told_and_must_be_declined() {
+        let offered = |offers: &str| with(REQUEST, &format!("Sec-WebSocket-Extensions: {offers}"));
+        let answered = with(ANSWER, "Sec-WebSocket-Extensions: permessage-deflate");
+        let wrong = "permessage-deflate; server_max_window_bits=7";
+        let request = offered(wrong);
+        assert_eq!(request_findings(&request), [AnomalyCode::HandshakeExtensionInvalid]);
+        assert_eq!(answer(&request, &answered).2, [AnomalyCode::HandshakeExtensionInvalid]);
+        let request = offered(&format!("{wrong}, permessage-deflate"));
+        assert_eq!(answer(&request, &answered).2, [], "another offer is accepted");
+    }
+
+    #[test]
+    fn an_answer_must_accept_one_of_the_offers() {
+        let request = |offers: &str| with(REQUEST, &format!("Sec-WebSocket-Extensions: {offers}"));
+        let strict = "permessage-deflate; server_max_window_bits=10";
+        let strictest = "permessage-deflate; server_max_window_bits=9";
+        let answered = |parameters: &str| {
+            with(ANSWER, &format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}"))
+        };
+        for (offers, parameters, is_right) in [
+            (strict.to_owned(), "", false),
+            (strict.to_owned(), "; server_max_window_bits=11", false),
+            (strict.to_owned(), "; server_max_window_bits=8", true),
+            (format!("{strict}, permessage-deflate"), "", true),
+            (format!("{strict}, {strictest}"), "; server_max_window_bits=11", false),
+        ] {
+            let (_, negotiated, findings) = answer(&request(&offers), &answered(parameters));
+            assert!(negotiated.compression.is_possible());
+            let expected: &[_] = if is_right { &[] } else { &[AnomalyCode::HandshakeExtensionInvalid] };
+            assert_eq!(findings, expected, "{offers}, answered{parameters}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_accepts_what_it_must_refuse_is_told() {
+        let requests = [
+            REQUEST.replacen("GET", "POST", 1),
+            REQUEST.replacen("HTTP/1.1", "HTTP/1.0", 1),
+            without(REQUEST, "Host"),
+            without(REQUEST, "Connection"),
+            without(REQUEST, "Sec-WebSocket-Version"),
+            without(REQUEST, "Sec-WebSocket-Key"),
+        ];
+        for request in requests {
+            assert_eq!(answer(&request, ANSWER).2, [AnomalyCode::HandshakeInvalidAccepted], "{request}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_know_other_versions_and_need_not_decode_the_key() {
+        assert_eq!(answer(&REQUEST.replace("Version: 13", "Version: 8"), ANSWER).2, []);
+        let request = REQUEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "short");
+        let accept = String::from_utf8(accept_for(b"short").to_vec()).unwrap();
+        assert_eq!(answer(&request, &ANSWER.replace("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &accept)).2, []);
+    }
+
+    #[test]
+    fn an_upgrade_in_an_answer_names_websocket_alone() {
+        let (accepted, _, findings) = answer(REQUEST, &ANSWER.replace(": websocket", ": websocket, h2c"));
+        assert_eq!((accepted, findings), (false, vec![AnomalyCode::HandshakeAnswerInvalid]));
+        assert_eq!(answer(REQUEST, &ANSWER.replace(": websocket", ": WebSocket")).2, []);
+    }
+
+    #[test]
+    fn who_refuses_a_version_names_those_it_knows() {
+        let refusal = "HTTP/1.1 426 Upgrade Required\r\n\r\n";
+        let named = with(refusal, "Sec-WebSocket-Version: 13");
+        let findings = |request: &str, answer: &str| {
+            let head = parse_response(answer.as_bytes()).unwrap();
+            let findings = evaluate_answer(&head, Some(&offer(request))).findings;
+            findings.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        let other = REQUEST.replace("Version: 13", "Version: 99");
+        assert_eq!(findings(&other, refusal), [AnomalyCode::HandshakeVersionsUnnamed]);
+        assert_eq!(findings(&other, &named), []);
+        assert_eq!(findings(REQUEST, refusal), [], "it may ask for something else");
+        assert_eq!(
+            findings(&other, "HTTP/1.1 403 Forbidden\r\n\r\n"),
+            [],
+            "it may refuse for another reason"
+        );
     }
 
     #[test]

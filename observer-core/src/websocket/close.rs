@@ -41,6 +41,11 @@ pub const fn is_code_valid(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
+/// Whether an extension may define a code that [`is_code_valid`] does not know (RFC 6455 §7.4.2).
+pub const fn is_code_for_extensions(code: u16) -> bool {
+    matches!(code, 1004 | 1016..=2999)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

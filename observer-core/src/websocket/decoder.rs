@@ -27,6 +27,11 @@
 //! on: what is not known of it is missing. Behind a hole nothing of the same message can be inflated, and what later
 //! messages copy from there is unknown (`deflate.rs`, `inflate.rs`). Data that are not DEFLATE leave their message
 //! undecoded: nothing that came out of it can be trusted.
+//!
+//! # Blame
+//!
+//! A peer is blamed only with proof. Nothing follows from a place that was found by looks; and where an extension is in
+//! use that nobody here knows, or the handshake was not seen, nothing that an extension could allow is an anomaly.
 
 use std::fmt::{self, Write as _};
 
@@ -45,18 +50,23 @@ use crate::websocket::inflate::Piece;
 use crate::websocket::mask;
 use crate::websocket::resync::{self, Expectation, Order, SUPPORTING_TEXT_BYTES, Trust};
 
+/// Frames in a row with the same masking key that are told of: by chance it would be once in 2^224.
+const SAME_KEYS: u8 = 8;
+
 /// Bytes of the longest character in UTF-8 (RFC 3629 §3).
 const LONGEST_CHARACTER: usize = 4;
 
 /// Why a compressed message is not decoded.
 const INVALID_DEFLATE: &str = "permessage-deflate, not valid";
+const TAKEN_OVER: &str = "permessage-deflate, refers to earlier messages";
 const PERHAPS_DEFLATE: &str = "start not seen, perhaps permessage-deflate";
 const NO_ROOM_TO_INFLATE: &str = "permessage-deflate, no memory left to inflate it";
 
 /// What comes out of a decoder. It borrows from the decoder and from the bytes given to it, for one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// A frame came to its end. Every frame is told, before the message that it completes.
+    /// A frame came to its end. Every frame is told, before the message that it completes. `round_trip` is left
+    /// `None`.
     Frame(Frame<'a>),
     /// A message came to its end, or to the end of what can be known of it. `chat` is left `None`.
     Message(Message<'a>),
@@ -130,6 +140,8 @@ pub struct Decoder {
     trust: Trust,
     direction: Direction,
     close_seen: bool,
+    /// The masking key that came last, and how often in a row.
+    key: ([u8; 4], u8),
     /// Whether a message may be in progress whose start was not seen.
     may_be_inside: bool,
 }
@@ -221,6 +233,7 @@ impl Decoder {
             trust: Trust::Proved,
             direction,
             close_seen: false,
+            key: ([0; 4], 0),
             may_be_inside: false,
         }
     }
@@ -341,7 +354,8 @@ impl Decoder {
         match self.place {
             Place::Lost => {}
             Place::Header { length: 0, .. } => {
-                if let (true, Some(message)) = (blame, &self.message) {
+                // Behind a close frame the rest must not be sent (RFC 6455 §6.1).
+                if let (true, Some(message)) = (blame && !self.close_seen, &self.message) {
                     output.anomaly(
                         AnomalyCode::StreamEndsInsideMessage,
                         format_args!("{} frames of a message came, and none with FIN", message.frames),
@@ -497,6 +511,7 @@ impl Decoder {
         self.context.lose(&mut output.shared.inflating);
         self.place = Place::Lost;
         self.trust = Trust::none();
+        self.key.1 = 0;
         self.may_be_inside = true;
     }
 
@@ -667,8 +682,21 @@ impl Decoder {
             limit = limit.or(take_piece(&mut message.payload, piece, held));
         });
         output.limit(limit);
-        if let Err(trouble) = result {
-            self.stop_inflating(trouble, output);
+        match result {
+            Ok(farthest) => self.check_window(farthest, output),
+            Err(trouble) => self.stop_inflating(trouble, output),
+        }
+    }
+
+    /// A compressed message refers so many bytes back.
+    fn check_window(&self, farthest: usize, output: &mut Output<'_>) {
+        let window = self.extensions.compression.window_bytes(self.direction);
+        if farthest > window {
+            self.blame(
+                AnomalyCode::DeflateWindowExceeded,
+                format_args!("it refers {farthest} bytes back, and {window} were agreed on"),
+                output,
+            );
         }
     }
 
@@ -689,11 +717,18 @@ impl Decoder {
             }
             Trouble::Invalid(what) => {
                 message.leave_undecoded(INVALID_DEFLATE, held);
-                // Where the handshake was not seen, or the place not surely known, it may be something else.
-                let is_surely_deflate = matches!(self.extensions.compression, Compression::Deflate(_));
-                if is_surely_deflate && self.trust.is_proved() {
-                    output.anomaly(AnomalyCode::DeflateInvalid, format_args!("{what}"));
+                // Where the handshake was not seen it may be something else.
+                if matches!(self.extensions.compression, Compression::Deflate(_)) {
+                    self.blame(AnomalyCode::DeflateInvalid, format_args!("{what}"), output);
                 }
+            }
+            Trouble::TakesOver => {
+                message.leave_undecoded(TAKEN_OVER, held);
+                self.blame(
+                    AnomalyCode::DeflateWindowExceeded,
+                    format_args!("it refers to earlier messages, and no context takeover was agreed on"),
+                    output,
+                );
             }
             Trouble::NoRoom => {
                 message.leave_undecoded(NO_ROOM_TO_INFLATE, held);
@@ -745,64 +780,103 @@ impl Decoder {
         true
     }
 
+    /// Tells what a peer did wrong, unless the place may be wrong.
+    fn blame(&self, code: AnomalyCode, detail: fmt::Arguments<'_>, output: &mut Output<'_>) {
+        if self.trust.is_proved() {
+            output.anomaly(code, detail);
+        }
+    }
+
     fn check_header(&mut self, header: &FrameHeader, output: &mut Output<'_>) {
-        if self.close_seen {
-            output.anomaly(
+        let FrameHeader { opcode, payload_length: length, .. } = *header;
+        if self.close_seen && !opcode.is_control() {
+            self.blame(
                 AnomalyCode::FrameAfterClose,
-                format_args!("a {} frame of {} bytes", header.opcode, header.payload_length),
+                format_args!("a {opcode} frame of {length} bytes"),
+                output,
             );
         }
         match (self.direction, header.mask) {
-            (Direction::ClientToServer, None) => output.anomaly(
+            (Direction::ClientToServer, None) => self.blame(
                 AnomalyCode::UnmaskedClientFrame,
-                format_args!("a {} frame of {} bytes", header.opcode, header.payload_length),
+                format_args!("a {opcode} frame of {length} bytes"),
+                output,
             ),
-            (Direction::ServerToClient, Some(_)) => output.anomaly(
+            (Direction::ServerToClient, Some(_)) => self.blame(
                 AnomalyCode::MaskedServerFrame,
-                format_args!("a {} frame of {} bytes", header.opcode, header.payload_length),
+                format_args!("a {opcode} frame of {length} bytes"),
+                output,
             ),
-            _ => {}
+            (Direction::ClientToServer, Some(key)) => self.check_key(key, output),
+            (Direction::ServerToClient, None) => {}
         }
-        let rsv1_has_meaning = self.extensions.compression.is_possible()
-            && matches!(header.opcode, Opcode::Text | Opcode::Binary);
-        if !self.extensions.unknown && ((header.rsv1 && !rsv1_has_meaning) || header.rsv2 || header.rsv3) {
-            output.anomaly(
-                AnomalyCode::ReservedBitSet,
-                format_args!(
-                    "RSV1 {}, RSV2 {}, RSV3 {} on a {} frame",
-                    u8::from(header.rsv1),
-                    u8::from(header.rsv2),
-                    u8::from(header.rsv3),
-                    header.opcode
-                ),
-            );
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            self.check_reserved_bits(header, output);
         }
-        if let Opcode::Reserved(bits) = header.opcode {
-            output.anomaly(AnomalyCode::ReservedOpcode, format_args!("opcode {bits}"));
+        if let Opcode::Reserved(bits) = opcode
+            && self.extensions.are_known()
+        {
+            self.blame(AnomalyCode::ReservedOpcode, format_args!("opcode {bits}"), output);
         }
-        if header.payload_length > i64::MAX as u64 {
-            output.anomaly(AnomalyCode::LengthHighBitSet, format_args!("length {}", header.payload_length));
+        if length > i64::MAX as u64 {
+            self.blame(AnomalyCode::LengthHighBitSet, format_args!("length {length}"), output);
         }
         if !header.is_length_minimal() {
-            output.anomaly(
+            self.blame(
                 AnomalyCode::NonMinimalLength,
-                format_args!(
-                    "length {} in a header of {} bytes",
-                    header.payload_length, header.header_length
-                ),
+                format_args!("length {length} in a header of {} bytes", header.header_length),
+                output,
             );
         }
-        if header.opcode.is_control() {
+        if opcode.is_control() {
             if !header.fin {
-                output
-                    .anomaly(AnomalyCode::FragmentedControlFrame, format_args!("a {} frame", header.opcode));
+                self.blame(AnomalyCode::FragmentedControlFrame, format_args!("a {opcode} frame"), output);
             }
-            if header.payload_length > MAXIMUM_CONTROL_LENGTH {
-                output.anomaly(
+            if length > MAXIMUM_CONTROL_LENGTH {
+                self.blame(
                     AnomalyCode::LongControlFrame,
-                    format_args!("a {} frame of {} bytes", header.opcode, header.payload_length),
+                    format_args!("a {opcode} frame of {length} bytes"),
+                    output,
                 );
             }
+        }
+    }
+
+    /// Told once for each key that repeats.
+    fn check_key(&mut self, key: [u8; 4], output: &mut Output<'_>) {
+        let (last, times) = &mut self.key;
+        if key != *last {
+            self.key = (key, 1);
+            return;
+        }
+        *times = times.saturating_add(1);
+        if *times == SAME_KEYS {
+            self.blame(
+                AnomalyCode::MaskingKeyRepeated,
+                format_args!("{:08x}, {SAME_KEYS} times in a row", u32::from_be_bytes(key)),
+                output,
+            );
+        }
+    }
+
+    fn check_reserved_bits(&self, header: &FrameHeader, output: &mut Output<'_>) {
+        let FrameHeader { opcode, rsv1, rsv2, rsv3, .. } = *header;
+        if !self.extensions.are_known() {
+            return;
+        }
+        let begins_message = matches!(opcode, Opcode::Text | Opcode::Binary);
+        let is_compressing = self.extensions.compression.is_possible();
+        let is_misplaced = rsv1 && is_compressing && !begins_message;
+        if is_misplaced {
+            self.blame(AnomalyCode::CompressionBitMisplaced, format_args!("on a {opcode} frame"), output);
+        }
+        if (rsv1 && !is_compressing) || rsv2 || rsv3 {
+            let [rsv1, rsv2, rsv3] = [rsv1, rsv2, rsv3].map(u8::from);
+            self.blame(
+                AnomalyCode::ReservedBitSet,
+                format_args!("RSV1 {rsv1}, RSV2 {rsv2}, RSV3 {rsv3} on a {opcode} frame"),
+                output,
+            );
         }
     }
 
@@ -810,10 +884,13 @@ impl Decoder {
     fn abandon_message(&mut self, header: &FrameHeader, output: &mut Output<'_>) {
         self.break_inflating(output);
         let Some(mut message) = self.message.take() else { return };
-        output.anomaly(
-            AnomalyCode::DataFrameInsideMessage,
-            format_args!("a {} frame after {} frames without FIN", header.opcode, message.frames),
-        );
+        if self.extensions.are_known() {
+            self.blame(
+                AnomalyCode::DataFrameInsideMessage,
+                format_args!("a {} frame after {} frames without FIN", header.opcode, message.frames),
+                output,
+            );
+        }
         let limit = message.payload.skip_rest(&output.shared.held);
         output.limit(limit);
         self.emit_unfinished(*message, output);
@@ -821,16 +898,17 @@ impl Decoder {
 
     fn add_frame_to_message(&mut self, time_first: Time, header: &FrameHeader, output: &mut Output<'_>) {
         let continues = header.opcode == Opcode::Continuation;
+        if continues && self.message.is_none() && !self.may_be_inside && self.extensions.are_known() {
+            self.blame(
+                AnomalyCode::ContinuationWithoutStart,
+                format_args!("a continuation frame of {} bytes", header.payload_length),
+                output,
+            );
+        }
         let message = match &mut self.message {
             Some(message) => message,
             none => {
                 let start_unseen = continues && self.may_be_inside;
-                if continues && !start_unseen {
-                    output.anomaly(
-                        AnomalyCode::ContinuationWithoutStart,
-                        format_args!("a continuation frame of {} bytes", header.payload_length),
-                    );
-                }
                 let (compressed, undecoded) = coding(self.extensions, header, start_unseen);
                 let payload = match undecoded {
                     Some(_) => Assembly::counting(),
@@ -894,6 +972,7 @@ impl Decoder {
             header: *header,
             payload,
             close,
+            round_trip: None,
             wire: wire.as_deref().map(Assembly::payload),
             resynchronised,
         }));
@@ -921,14 +1000,17 @@ impl Decoder {
         for error in errors.into_iter().flatten() {
             match error {
                 CloseError::TooShort => {
-                    output.anomaly(AnomalyCode::ClosePayloadTooShort, format_args!("1 byte"));
+                    self.blame(AnomalyCode::ClosePayloadTooShort, format_args!("1 byte"), output);
                 }
+                CloseError::Code(code)
+                    if close::is_code_for_extensions(code) && !self.extensions.are_known() => {}
                 CloseError::Code(code) => {
-                    output.anomaly(AnomalyCode::CloseCodeInvalid, format_args!("code {code}"));
+                    self.blame(AnomalyCode::CloseCodeInvalid, format_args!("code {code}"), output);
                 }
-                CloseError::Reason => output.anomaly(
+                CloseError::Reason => self.blame(
                     AnomalyCode::CloseReasonInvalidUtf8,
                     format_args!("{} bytes", known_start.len().saturating_sub(2)),
+                    output,
                 ),
             }
         }
@@ -965,10 +1047,12 @@ impl Decoder {
         if header.opcode == Opcode::Text && undecoded.is_none() {
             match str::from_utf8(known) {
                 Ok(valid) => text = Some(valid),
-                Err(error) => output.anomaly(
+                Err(error) if self.extensions.are_known() => self.blame(
                     AnomalyCode::InvalidUtf8,
                     format_args!("at offset {} of the message", error.valid_up_to()),
+                    output,
                 ),
+                Err(_) => {}
             }
         }
         output.emit(Item::Message(Message {
@@ -1004,10 +1088,13 @@ impl Decoder {
             assembly.trim_to_character();
             match assembly.check_text() {
                 TextCheck::Valid => text = str::from_utf8(assembly.known()).ok(),
-                TextCheck::Invalid if message.opcode == Opcode::Text => output.anomaly(
-                    AnomalyCode::InvalidUtf8,
-                    format_args!("among the {} known bytes of the message", assembly.known().len()),
-                ),
+                TextCheck::Invalid if message.opcode == Opcode::Text && self.extensions.are_known() => {
+                    self.blame(
+                        AnomalyCode::InvalidUtf8,
+                        format_args!("among the {} known bytes of the message", assembly.known().len()),
+                        output,
+                    );
+                }
                 TextCheck::Cut | TextCheck::Invalid => {}
             }
         }

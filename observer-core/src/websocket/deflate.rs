@@ -44,6 +44,8 @@ impl Pool {
 pub(super) enum Trouble {
     /// It is not DEFLATE.
     Invalid(&'static str),
+    /// It refers to earlier messages, which its sender agreed not to do.
+    TakesOver,
     /// It is longer than [`Limits::inflated_bytes`].
     TooLong(u64),
     /// [`Limits::inflate_total_bytes`] is reached.
@@ -80,8 +82,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Why they cannot be inflated. What was given to `output` until then stays right, but where they are invalid:
-    /// then nothing is.
+    /// Why they cannot be inflated. What was given to `output` until then stays right, but where they are invalid or
+    /// take over: then nothing is.
     pub(super) fn inflate(
         &mut self,
         bytes: &[u8],
@@ -103,16 +105,18 @@ impl Context {
         });
         let result = inflater.inflate(bytes, pool.message_bytes, output);
         pool.bytes = others.saturating_add(inflater.held_bytes());
+        let takes_over_wrongly = !self.takes_over && inflater.has_reached_before_start();
         result.map_err(|stop| {
             self.lose(pool);
             match stop {
+                Stop::Invalid(_) if takes_over_wrongly => Trouble::TakesOver,
                 Stop::Invalid(what) => Trouble::Invalid(what),
                 Stop::TooLong => Trouble::TooLong(pool.message_bytes),
             }
         })
     }
 
-    /// The message is over.
+    /// The message is over. Returns the longest distance that it refers back, in bytes.
     ///
     /// # Errors
     ///
@@ -121,7 +125,7 @@ impl Context {
         &mut self,
         pool: &mut Pool,
         output: &mut dyn FnMut(Piece<'_>),
-    ) -> Result<(), Trouble> {
+    ) -> Result<usize, Trouble> {
         // Between two blocks nothing is lacking: the sender left its tail where it was, or ended with BFINAL.
         let is_whole = |inflater: &Option<Box<Inflater>>| {
             inflater.as_ref().is_none_or(|inflater| inflater.is_between_blocks())
@@ -133,6 +137,7 @@ impl Context {
             self.lose(pool);
             return Err(Trouble::Invalid("the message ends within a block"));
         }
+        let farthest = self.inflater.as_ref().map_or(0, |inflater| inflater.farthest());
         if !self.takes_over {
             self.lose(pool);
         } else if let Some(inflater) = &mut self.inflater {
@@ -140,7 +145,7 @@ impl Context {
             pool.tables = inflater.take_tables().or_else(|| pool.tables.take());
             pool.bytes = pool.bytes.saturating_add(inflater.held_bytes());
         }
-        Ok(())
+        Ok(farthest)
     }
 
     /// Nothing is known of what the next message refers to. Gives back what is held.

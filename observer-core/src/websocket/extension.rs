@@ -14,6 +14,14 @@ pub struct Extensions {
     pub unknown: bool,
 }
 
+impl Extensions {
+    /// Whether all that gives bits, opcodes and payloads another meaning is known. Where it is not, an extension may
+    /// allow what RFC 6455 forbids.
+    pub fn are_known(self) -> bool {
+        !self.unknown && self.compression != Compression::Unseen
+    }
+}
+
 /// Whether messages may come through permessage-deflate (RFC 7692).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -39,6 +47,16 @@ impl Compression {
             (Self::Deflate(parameters), Direction::ServerToClient) => !parameters.server_no_context_takeover,
             (Self::Off | Self::Unseen, _) => true,
         }
+    }
+
+    /// How far back a sender's messages may refer, in bytes: as far as DEFLATE can where nothing else was agreed on.
+    pub const fn window_bytes(self, direction: Direction) -> usize {
+        let bits = match (self, direction) {
+            (Self::Deflate(parameters), Direction::ClientToServer) => parameters.client_max_window_bits,
+            (Self::Deflate(parameters), Direction::ServerToClient) => parameters.server_max_window_bits,
+            (Self::Off | Self::Unseen, _) => 15,
+        };
+        1 << bits
     }
 
     /// The parameters, where they are known.

@@ -183,9 +183,10 @@ impl Inflater {
         size_of::<Self>().saturating_add(self.window.held_bytes()).saturating_add(tables)
     }
 
-    /// Begins to count the output, with tables that were used before, if there are any.
+    /// Begins to count the output and to measure distances, with tables that were used before, if there are any.
     pub(super) fn begin(&mut self, tables: &mut Option<Box<Tables>>) {
         self.produced = 0;
+        self.window.farthest = 0;
         if self.tables.is_none() {
             self.tables = tables.take();
         }
@@ -194,6 +195,16 @@ impl Inflater {
     /// Lets go of the tables, which nothing needs between two blocks.
     pub(super) const fn take_tables(&mut self) -> Option<Box<Tables>> {
         self.tables.take()
+    }
+
+    /// The longest distance since [`Inflater::begin`].
+    pub(super) const fn farthest(&self) -> usize {
+        self.window.farthest
+    }
+
+    /// Whether it stopped at a distance that reaches before the first byte.
+    pub(super) const fn has_reached_before_start(&self) -> bool {
+        !self.window.is_full() && self.window.farthest > self.window.bytes.len()
     }
 
     /// Whether it is between two blocks, with no bit left over.
@@ -675,6 +686,8 @@ struct Window {
     unknown: Option<Box<UnknownBits>>,
     /// How many known ones came last, while any is unknown.
     known_last: usize,
+    /// The longest distance that was copied from.
+    farthest: usize,
 }
 
 impl Window {
@@ -687,6 +700,7 @@ impl Window {
             from_start,
             unknown: None,
             known_last: 0,
+            farthest: 0,
         }
     }
 
@@ -801,6 +815,7 @@ impl Window {
         length: usize,
         output: &mut dyn FnMut(Piece<'_>),
     ) -> Result<(), &'static str> {
+        self.farthest = self.farthest.max(distance);
         let reaches_before = !self.is_full() && distance > self.bytes.len();
         if reaches_before && self.from_start {
             return Err("a distance reaches before the first byte");

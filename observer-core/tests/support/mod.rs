@@ -39,7 +39,14 @@ pub fn answer() -> Vec<u8> {
 }
 
 pub fn masked(text: &str) -> Vec<u8> {
-    FrameBuilder::new(Opcode::Text, text).masked(MASK).build()
+    FrameBuilder::new(Opcode::Text, text).masked(key_for(text)).build()
+}
+
+/// A masking key that changes from message to message, as a client's must.
+pub fn key_for(payload: impl AsRef<[u8]>) -> [u8; 4] {
+    let mix =
+        |key: u32, byte: &u8| key.rotate_left(5).wrapping_add(u32::from(*byte)).wrapping_mul(0x9e37_79b1);
+    payload.as_ref().iter().fold(u32::from_be_bytes(MASK), mix).to_be_bytes()
 }
 
 pub fn unmasked(text: &str) -> Vec<u8> {
