@@ -204,6 +204,12 @@ impl Conversation {
         self
     }
 
+    /// A segment without payload.
+    pub fn send_with(&mut self, from_client: bool, flags: u8) -> &mut Self {
+        self.push(from_client, flags, b"", false);
+        self
+    }
+
     pub fn acknowledge(&mut self, from_client: bool) -> &mut Self {
         self.push(from_client, ACK, b"", false);
         self

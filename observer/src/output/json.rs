@@ -181,6 +181,9 @@ fn write_frame<M: SerializeMap>(map: &mut M, frame: &Frame<'_>) -> Result<(), M:
         map.serialize_entry("close_code", &code)?;
         map.serialize_entry("close_reason", reason)?;
     }
+    if let Some(round_trip) = frame.round_trip {
+        map.serialize_entry("round_trip_nanoseconds", &nanoseconds(round_trip))?;
+    }
     if !matches!(header.opcode, Opcode::Continuation | Opcode::Text | Opcode::Binary) {
         write_payload(map, &frame.payload)?;
     }

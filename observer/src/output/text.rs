@@ -209,6 +209,9 @@ impl Text {
         }
         self.write_resynchronised(out, frame.resynchronised);
         self.write_truncation(out, &frame.payload, Some(header.payload_length));
+        if let Some(round_trip) = frame.round_trip {
+            format(out, format_args!(" [{} after its ping]", milliseconds(round_trip)));
+        }
         format(out, format_args!(" {}", header.payload_length));
         if let Some(close) = frame.close {
             match close.code {
@@ -558,6 +561,12 @@ const fn close_meaning(code: u16) -> &'static str {
         1014 => " (bad gateway)",
         _ => "",
     }
+}
+
+/// With microseconds, since many round trips take no longer.
+pub fn milliseconds(duration: Duration) -> String {
+    let microseconds = duration.as_micros();
+    format!("{}.{:03} ms", microseconds / 1_000, microseconds % 1_000)
 }
 
 fn seconds(duration: Duration) -> String {

@@ -22,12 +22,12 @@ use observer_core::websocket::frame::Opcode;
 
 use self::deliveries::{Deliveries, Outcome};
 pub use self::sentences::Language;
-use self::sentences::{Sentence, fill};
+use self::sentences::{Sentence, anomaly_words, fill};
 use super::clock::TimeStyle;
 use super::escape::write_text;
 use super::packets::Layout;
 use super::palette::Palette;
-use super::text::{Detail, Text};
+use super::text::{Detail, Text, milliseconds};
 use crate::people::{Chat, People, Person, chat_of};
 
 /// Things of one direction that may wait for their acknowledgment; of further ones none is told.
@@ -412,7 +412,13 @@ impl Explain {
                     self.deliveries.handle_gap(connection.id);
                 }
             }
-            Kind::Anomaly(anomaly) => self.say(Sentence::Anomaly, &[&anomaly.code.to_string()]),
+            Kind::Anomaly(anomaly) => {
+                let what = anomaly_words(anomaly.code, self.language);
+                match anomaly.code.section() {
+                    "" => self.say(Sentence::Anomaly, &[what]),
+                    section => self.say(Sentence::AnomalyOfRule, &[what, section]),
+                }
+            }
             Kind::ConnectionClosed(closed) => {
                 let (client, server) = (self.client_name(connection, people), connection.server.to_string());
                 let sentence = if closed.how == How::StillOpen { Sentence::Open } else { Sentence::Closed };
@@ -490,7 +496,13 @@ impl Explain {
                 Sentence::AControlFrame
             }
             Opcode::Pong => {
-                self.say(Sentence::Pong, &[&sender]);
+                match frame.round_trip {
+                    Some(round_trip) => {
+                        let other = self.sender_name(connection, frame.direction.reverse(), people);
+                        self.say(Sentence::PongAfter, &[&sender, &other, &milliseconds(round_trip)]);
+                    }
+                    None => self.say(Sentence::Pong, &[&sender]),
+                }
                 Sentence::AControlFrame
             }
             _ => return,

@@ -3,6 +3,7 @@
 //! Owns the words. Must not know when they are said. Bounded: constants, and what is put into their places.
 
 use clap::ValueEnum;
+use observer_core::anomaly::AnomalyCode;
 
 /// A language of the transcript.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,6 +66,8 @@ pub enum Sentence {
     Ping,
     /// Sender.
     Pong,
+    /// Sender, who pinged, after how long.
+    PongAfter,
     /// Sender, code.
     Close,
     /// Sender, bytes.
@@ -105,6 +108,8 @@ pub enum Sentence {
     GivenUpAtLimit,
     /// What.
     Anomaly,
+    /// What, the section that forbids it.
+    AnomalyOfRule,
     /// Client, server.
     Open,
     /// Client, server.
@@ -194,7 +199,11 @@ impl Sentence {
                 "{0} 发送压缩的 {1} 消息，未解码",
             ),
             Self::Ping => ("{0} sends a WebSocket ping", "{0} 发送 WebSocket ping 帧"),
-            Self::Pong => ("{0} answers a WebSocket ping", "{0} 应答 WebSocket pong 帧"),
+            Self::Pong => ("{0} sends a WebSocket pong", "{0} 发送 WebSocket pong 帧"),
+            Self::PongAfter => (
+                "{0} answers the WebSocket ping of {1} after {2}",
+                "{0} 在 {2} 后应答 {1} 的 WebSocket ping 帧",
+            ),
             Self::Close => ("{0} closes the WebSocket{1}", "{0} 关闭 WebSocket{1}"),
             Self::PartOfMessage => {
                 ("{0} sends {1} bytes, which end nothing yet", "{0} 发送 {1} 字节，消息尚未结束")
@@ -235,6 +244,7 @@ impl Sentence {
             Self::NeverSeen => ("nothing tells why", "原因未知"),
             Self::GivenUpAtLimit => ("given up at a limit of the observer", "超出 observer 的限制而放弃"),
             Self::Anomaly => ("anomaly: {0}", "异常：{0}"),
+            Self::AnomalyOfRule => ("anomaly: {0} ({1})", "异常：{0}（{1}）"),
             Self::Open => {
                 ("the connection of {0} to {1} is still open at the end", "{0} 到 {1} 的连接在结束时仍然打开")
             }
@@ -264,6 +274,69 @@ impl Sentence {
     }
 }
 
+/// What an anomaly is, without a full stop.
+pub fn anomaly_words(code: AnomalyCode, language: Language) -> &'static str {
+    match language {
+        Language::En => code.sentence().trim_end_matches('.'),
+        Language::Zh => chinese_anomaly(code),
+    }
+}
+
+const fn chinese_anomaly(code: AnomalyCode) -> &'static str {
+    match code {
+        AnomalyCode::UnmaskedClientFrame => "客户端发送的帧没有掩码",
+        AnomalyCode::MaskedServerFrame => "服务器发送的帧带有掩码",
+        AnomalyCode::MaskingKeyRepeated => "客户端连续多帧使用同一个掩码密钥",
+        AnomalyCode::ReservedBitSet => "帧设置了保留位，而协商的扩展没有在此定义它",
+        AnomalyCode::CompressionBitMisplaced => "RSV1 只应出现在消息的首帧上表示压缩，却出现在其他帧上",
+        AnomalyCode::ReservedOpcode => "帧的操作码在协议中没有定义",
+        AnomalyCode::NonMinimalLength => "帧的长度字段用了过多的字节",
+        AnomalyCode::LengthHighBitSet => "帧的 64 位长度的最高位被置位",
+        AnomalyCode::FragmentedControlFrame => "控制帧被分片",
+        AnomalyCode::LongControlFrame => "控制帧的载荷超过 125 字节",
+        AnomalyCode::ContinuationWithoutStart => "没有未完成的消息，却收到延续帧",
+        AnomalyCode::DataFrameInsideMessage => "上一条消息尚未结束，新消息就已开始",
+        AnomalyCode::InvalidUtf8 => "文本消息不是有效的 UTF-8",
+        AnomalyCode::DeflateInvalid => "压缩消息不是有效的 DEFLATE 数据",
+        AnomalyCode::DeflateWindowExceeded => "压缩消息引用了协商窗口之外的字节",
+        AnomalyCode::InflatedTooLong => "压缩消息解压后超过 observer 的限制",
+        AnomalyCode::ClosePayloadTooShort => "关闭帧的载荷只有一个字节，不足以容纳状态码",
+        AnomalyCode::CloseCodeInvalid => "关闭帧使用了不允许发送的状态码",
+        AnomalyCode::CloseReasonInvalidUtf8 => "关闭帧的原因不是有效的 UTF-8",
+        AnomalyCode::FrameAfterClose => "同一方向在关闭帧之后又发送了数据帧",
+        AnomalyCode::CloseNotAnswered => "一方收到关闭帧后没有应答就结束了自己的方向",
+        AnomalyCode::StreamEndsInsideFrame => "TCP 流在一帧的中间结束",
+        AnomalyCode::StreamEndsInsideMessage => "TCP 流在消息的分片之间结束",
+        AnomalyCode::ResynchronisationFailed => {
+            "缺口之后被当作帧的内容并不是帧：此后标为重新同步的内容可能有误"
+        }
+        AnomalyCode::Tls => "连接以 TLS 开始，内容无法读取",
+        AnomalyCode::Http2 => "连接以 HTTP/2 开始，其中的 WebSocket（RFC 8441）不予解码",
+        AnomalyCode::NotHttp => "连接不是以 HTTP 开始",
+        AnomalyCode::HeadTooLong => "HTTP 头部超过 observer 的限制",
+        AnomalyCode::HeadMalformed => "HTTP 头部格式错误",
+        AnomalyCode::BodyMalformed => "无法判断 HTTP 正文在哪里结束",
+        AnomalyCode::StreamEndsInsideHead => "TCP 流在 HTTP 头部的中间结束",
+        AnomalyCode::HeaderFolded => "HTTP 头部字段折成多行，这种写法已废弃",
+        AnomalyCode::HandshakeRequestInvalid => "升级请求不符合要求",
+        AnomalyCode::HandshakeNotAwaited => "客户端没有等到升级请求的应答就继续发送",
+        AnomalyCode::HandshakeAnswerInvalid => "打开 WebSocket 的应答不符合要求",
+        AnomalyCode::HandshakeInvalidAccepted => "服务器接受了必须拒绝的升级请求",
+        AnomalyCode::HandshakeVersionsUnnamed => "服务器拒绝了 WebSocket 版本，却没有列出它支持的版本",
+        AnomalyCode::HandshakeWrongAccept => "应答的 Sec-WebSocket-Accept 与请求的密钥不符",
+        AnomalyCode::HandshakeSubprotocolNotOffered => "服务器选择了客户端没有提出的子协议",
+        AnomalyCode::HandshakeExtensionsMalformed => "Sec-WebSocket-Extensions 字段不符合语法",
+        AnomalyCode::HandshakeExtensionNotOffered => "服务器选择了客户端没有提出的扩展",
+        AnomalyCode::HandshakeExtensionInvalid => "扩展的参数无效",
+        AnomalyCode::SynOnOpenConnection => "连接上出现了不属于它的 SYN",
+        AnomalyCode::ResetOutOfSequence => "RST 的序列号不是接收方期待的下一个",
+        AnomalyCode::OverlapDiffers => "TCP 流的同一位置被发送了不同的字节",
+        AnomalyCode::SegmentOutsideWindow => "TCP 报文段远在对方可接收的范围之外",
+        AnomalyCode::DataAfterFin => "TCP 报文段的字节位于流的结尾之后",
+        AnomalyCode::LateDataAfterGap => "已放弃等待的字节后来才到达",
+    }
+}
+
 /// Puts values into the places of a sentence.
 pub fn fill(template: &str, values: &[&str]) -> String {
     let mut text =
@@ -282,6 +355,22 @@ pub fn fill(template: &str, values: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_anomaly_has_its_own_words_in_each_language() {
+        for language in [Language::En, Language::Zh] {
+            let words: BTreeSet<_> =
+                AnomalyCode::ALL.iter().map(|code| anomaly_words(*code, language)).collect();
+            assert_eq!(words.len(), AnomalyCode::ALL.len());
+            for words in words {
+                let is_chinese =
+                    words.chars().any(|character| ('\u{4e00}'..='\u{9fff}').contains(&character));
+                assert_eq!(is_chinese, language == Language::Zh, "{words}");
+                assert!(!words.ends_with(['.', '。']), "{words}");
+            }
+        }
+    }
 
     #[test]
     fn values_go_into_their_places_and_are_not_looked_into() {
