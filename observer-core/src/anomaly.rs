@@ -204,6 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_anomalies_has_each_with_its_sentence_and_its_rule() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/anomalies.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let rows: Vec<Vec<&str>> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.split('|').map(str::trim).collect())
+            .collect();
+        for code in AnomalyCode::ALL {
+            let name = format!("`{code}`");
+            let of_code: Vec<_> = rows.iter().filter(|row| row[1] == name).collect();
+            let [row] = of_code[..] else { panic!("{} rows of {name} in docs/anomalies.md", of_code.len()) };
+            assert_eq!((row[2], row[3]), (code.sentence(), code.section()), "{name} in docs/anomalies.md");
+            assert!(row.len() == 8 && row[4..7].iter().all(|cell| !cell.is_empty()), "{name}: {row:?}");
+        }
+        assert_eq!(rows.len(), AnomalyCode::ALL.len(), "docs/anomalies.md has a code that is none");
+    }
+
+    #[test]
     fn every_sentence_is_one_and_every_section_names_an_rfc() {
         for code in AnomalyCode::ALL {
             assert!(code.sentence().ends_with('.'), "{code}");

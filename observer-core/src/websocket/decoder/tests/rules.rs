@@ -281,7 +281,7 @@ fn a_peer_that_keeps_the_rules_is_never_blamed() {
             FrameBuilder::new(Opcode::Continuation, "").fragment(),
             FrameBuilder::new(Opcode::Continuation, &"猪".as_bytes()[1..]),
             FrameBuilder::new(Opcode::Pong, ""),
-            binary(&vec![0xff; 126]),
+            binary(&[0xff; 126]),
             binary(&vec![0xff; 70_000]),
             compressed(&mut compress, &referring_back(30_000)),
             close,
