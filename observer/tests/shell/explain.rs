@@ -214,3 +214,35 @@ fn a_name_that_could_be_taken_for_something_else_is_quoted_and_namesakes_are_num
         assert!(shown.contains(said), "{said} is not in {shown}");
     }
 }
+
+#[test]
+fn an_anomaly_is_said_in_words_with_its_rule_in_each_language() {
+    let mut capture = Capture::default();
+    let mut alice = capture.login(40_001, 7272, "alice", 1);
+    alice.frame(From::Client, 3, b"x");
+    capture.take(&mut alice);
+    for (language, said) in [
+        ("en", "# anomaly: A frame has an opcode that the protocol does not define (RFC 6455 §5.2)"),
+        ("zh", "# 异常：帧的操作码在协议中没有定义（RFC 6455 §5.2）"),
+    ] {
+        let shown = capture.explained(&["--lang", language]);
+        assert!(shown.contains(said), "{said} is not in {shown}");
+        assert!(shown.contains("    anomaly reserved-opcode: opcode 3\n"), "the code stays: {shown}");
+    }
+}
+
+#[test]
+fn a_pong_is_said_to_answer_its_ping_after_so_long_and_one_that_nobody_asked_for_is_not() {
+    let mut capture = Capture::default();
+    let mut alice = capture.login(40_001, 7272, "alice", 1);
+    alice.frame(From::Server, 9, b"are you there");
+    alice.acknowledge(From::Client);
+    alice.frame(From::Client, 10, b"are you there");
+    alice.frame(From::Client, 10, b"heartbeat");
+    capture.take(&mut alice);
+    let shown = capture.explained(&["--frames"]);
+    assert!(shown.contains("# alice answers the WebSocket ping of the server after 2.000 ms\n"), "{shown}");
+    assert!(shown.contains("# alice sends a WebSocket pong\n"), "{shown}");
+    let shown = capture.explained(&["--frames", "--lang", "zh"]);
+    assert!(shown.contains("# alice 在 2.000 ms 后应答 服务器 的 WebSocket ping 帧\n"), "{shown}");
+}
