@@ -99,6 +99,19 @@ fn a_client_that_acknowledged_an_answer_which_passed_unseen_waited() {
 }
 
 #[test]
+fn an_older_segment_that_comes_late_takes_no_acknowledgment_back() {
+    let mut it = Conversation::new(4_000);
+    let request = request();
+    it.connect().client_sends(&request[..50]).send(true, &request[50..]).send(false, &answer());
+    it.send(true, &masked("patient"));
+    it.packets.remove(it.packets.len() - 2);
+    // What the client said to the answer overtakes the rest of its request.
+    let last = it.packets.len() - 1;
+    it.packets.swap(last - 1, last);
+    assert_eq!(blamed(&it.packets), []);
+}
+
+#[test]
 fn a_client_whose_answer_was_lost_by_the_capture_is_not_blamed() {
     let mut it = Conversation::new(4_000);
     it.upgrade().client_sends(&masked("patient"));
@@ -160,12 +173,11 @@ fn who_ends_before_it_has_the_close_frame_owes_no_answer() {
     let behind = std::mem::replace(&mut it.client_next, before);
     it.send_with(false, FIN | ACK);
     it.client_next = behind;
-    it.acknowledge(false).acknowledge(true).fin(true);
-    assert_eq!(blamed(&it.packets), []);
-    // Neither does it where the same FIN comes again and acknowledges it then.
-    let again = it.server_next.wrapping_sub(1);
-    it.server_next = again;
+    it.acknowledge(false);
+    // The same FIN comes again, and acknowledges it.
+    it.server_next = it.server_next.wrapping_sub(1);
     it.send_with(false, FIN | ACK);
+    it.acknowledge(true).fin(true);
     assert_eq!(blamed(&it.packets), []);
 }
 
@@ -183,6 +195,18 @@ fn an_answer_that_the_capture_lost_is_not_missed() {
     it.client_sends(&client_close()).server_sends(&answered).fin(false).fin(true);
     let packets = lost(it, &answered);
     assert_eq!(blamed(&packets), []);
+}
+
+#[test]
+fn an_answer_that_the_capture_lost_is_not_missed_where_frames_follow_that_are_found_again() {
+    let mut it = upgraded();
+    let answered = close(1000, None);
+    it.client_sends(&client_close()).server_sends(&answered);
+    for n in 0..12 {
+        it.server_sends(&ping(&format!("still here {n}")));
+    }
+    it.fin(false).fin(true);
+    assert_eq!(blamed(&lost(it, &answered)), []);
 }
 
 #[test]
