@@ -125,6 +125,13 @@ fn a_connection_that_was_open_before_has_no_answer_to_wait_for() {
     assert_eq!(blamed(&it.packets[6..]), []);
 }
 
+#[test]
+fn a_request_that_is_known_by_its_looks_alone_blames_nobody() {
+    let mut it = Conversation::new(4_000);
+    it.connect().client_sends(&[request(), masked("impatient")].concat()).server_sends(&answer());
+    assert_eq!(blamed(&it.packets[3..]), []);
+}
+
 // Close frames are answered.
 
 fn client_close() -> Vec<u8> {

@@ -511,7 +511,6 @@ impl Decoder {
         self.context.lose(&mut output.shared.inflating);
         self.place = Place::Lost;
         self.trust = Trust::none();
-        self.key.1 = 0;
         self.may_be_inside = true;
     }
 
@@ -845,7 +844,7 @@ impl Decoder {
     /// Told once for each key that repeats.
     fn check_key(&mut self, key: [u8; 4], output: &mut Output<'_>) {
         let (last, times) = &mut self.key;
-        if key != *last {
+        if key != *last || !self.trust.is_proved() {
             self.key = (key, 1);
             return;
         }
