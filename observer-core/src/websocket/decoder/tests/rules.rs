@@ -142,6 +142,16 @@ fn a_distance_within_an_earlier_message_counts_as_one_within_this() {
 }
 
 #[test]
+fn a_message_behind_one_that_refers_too_far_back_is_judged_by_itself() {
+    let parameters = DeflateParameters { server_max_window_bits: 9, ..DEFLATE_PARAMETERS };
+    let mut run = Run::of(Decoder::new(ServerToClient, deflate(parameters)));
+    for message in [referring_back(600), b"short".to_vec()] {
+        run.data(compressed(&mut compressor(), &message).build());
+    }
+    assert_eq!(run.anomalies(), [AnomalyCode::DeflateWindowExceeded]);
+}
+
+#[test]
 fn a_message_that_takes_over_where_it_was_agreed_not_to_is_told_and_the_next_decoded() {
     let parameters = DeflateParameters { server_no_context_takeover: true, ..DEFLATE_PARAMETERS };
     let mut run = Run::of(Decoder::new(ServerToClient, deflate(parameters)));
