@@ -262,6 +262,7 @@ impl TcpConnection {
             length: segment.payload_length,
             cut_by: travel.cut_by,
             fin: flags.fin(),
+            urgent: segment.urgent_position(),
             vantage,
         };
         self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
@@ -400,8 +401,8 @@ impl TcpConnection {
         reporter: &mut Reporter<'_>,
     ) {
         self.reset = Some((direction, sign));
-        self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-            stream.handle_end(Some(sequence), 0, shared, output);
+        self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+            stream.handle_end(Some(sequence), 0, limits, shared, output);
         });
     }
 
@@ -472,8 +473,8 @@ impl TcpConnection {
         self.decide_reset_ahead(shared, reporter);
         let alone = if self.vantage == Vantage::Between { ALONE } else { 0 };
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-                stream.handle_end(None, alone, shared, output);
+            self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+                stream.handle_end(None, alone, limits, shared, output);
             });
         }
         self.note_fins(reporter.time);
@@ -624,6 +625,24 @@ impl Output for Conversation<'_, '_> {
         self.lose_place(cause);
     }
 
+    fn handle_urgent(&mut self, byte: Result<u8, GapCause>) {
+        match byte {
+            Ok(byte) => {
+                let account = self.reporter.told.account_of(self.direction);
+                account.bytes_seen += 1;
+                account.bytes_skipped += 1;
+                let detail =
+                    format!("the byte {byte:02x} is left out, as by a receiver without SO_OOBINLINE");
+                self.reporter.anomaly(Some(self.direction), AnomalyCode::UrgentData, &detail);
+            }
+            Err(cause) => {
+                self.report_gap(1, cause);
+                let detail = "a byte that was not seen is left out, as by a receiver without SO_OOBINLINE";
+                self.reporter.anomaly(Some(self.direction), AnomalyCode::UrgentData, detail);
+            }
+        }
+    }
+
     fn handle_doubt(&mut self) {
         // Between two frames there is nothing to join wrongly.
         if self.session.is_within_frame(self.direction) {
@@ -637,7 +656,17 @@ impl Output for Conversation<'_, '_> {
             Misfit::OutsideWindow => {
                 (AnomalyCode::SegmentOutsideWindow, "farther than any receive window reaches")
             }
-            Misfit::OverlapDiffers => (AnomalyCode::OverlapDiffers, "the first copy is shown"),
+            Misfit::OverlapDiffers => (
+                AnomalyCode::OverlapDiffers,
+                "the copy is shown that Linux reads, as far as can be known from outside",
+            ),
+            Misfit::RepetitionDiffers { acknowledged: true } => {
+                (AnomalyCode::OverlapDiffers, "the first copy, which was acknowledged, is shown")
+            }
+            Misfit::RepetitionDiffers { acknowledged: false } => (
+                AnomalyCode::OverlapDiffers,
+                "the first copy is shown; if the receiver refused its packet, it reads another",
+            ),
             Misfit::DataAfterFin => {
                 (AnomalyCode::DataAfterFin, "the bytes are ignored unless the receiver acknowledges them")
             }

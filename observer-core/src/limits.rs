@@ -21,6 +21,11 @@ pub struct Limits {
     /// them ([`Limits::SHARES`]), so that many who hold much never leave nothing for the next one.
     /// Shed: as above, for the direction that asks for more than its share.
     pub reassembly_total_bytes: usize,
+    /// Payload bytes of one direction that were handed out and are not acknowledged, kept to be compared with other
+    /// copies of them. Shed: the oldest; that another copy of these differs is not told.
+    pub unacknowledged_bytes: usize,
+    /// The same bytes for all connections together, in shares as above. Shed: as above.
+    pub unacknowledged_total_bytes: usize,
     /// What SYNs carry, for all connections together, until it is known whether the receiver takes it. Shed: what a
     /// further SYN carries becomes a gap, if it turns out to be taken.
     pub syn_data_total_bytes: usize,
@@ -59,8 +64,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] and of [`Limits::message_total_bytes`]
-    /// is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
+    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`], of
+    /// [`Limits::unacknowledged_total_bytes`] and of [`Limits::message_total_bytes`] is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
     pub const SHARES: usize = 16;
 }
 
@@ -72,6 +77,8 @@ impl Default for Limits {
             reassembly_bytes: 4 << 20,
             reassembly_runs: 1_024,
             reassembly_total_bytes: 256 << 20,
+            unacknowledged_bytes: 4 << 20,
+            unacknowledged_total_bytes: 64 << 20,
             syn_data_total_bytes: 4 << 20,
             head_bytes: 64 << 10,
             early_bytes: 64 << 10,
@@ -100,6 +107,8 @@ pub enum Limit {
     Reassembly,
     /// [`Limits::reassembly_total_bytes`].
     ReassemblyTotal,
+    /// [`Limits::unacknowledged_bytes`] or [`Limits::unacknowledged_total_bytes`].
+    Unacknowledged,
     /// [`Limits::syn_data_total_bytes`].
     SynData,
     /// [`Limits::head_bytes`].
@@ -128,11 +137,12 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Connections,
         Self::Handshakes,
         Self::Reassembly,
         Self::ReassemblyTotal,
+        Self::Unacknowledged,
         Self::SynData,
         Self::Head,
         Self::Early,
@@ -154,6 +164,7 @@ impl Limit {
             Self::Handshakes => "handshakes_per_address",
             Self::Reassembly => "reassembly",
             Self::ReassemblyTotal => "reassembly_total",
+            Self::Unacknowledged => "unacknowledged",
             Self::SynData => "syn_data",
             Self::Head => "head",
             Self::Early => "early",

@@ -41,6 +41,12 @@ impl Segment<'_> {
         self.sequence.plus(self.flags.syn() as u32)
     }
 
+    /// Position of the byte that is urgent, as every system reads it: the one before the pointer (RFC 6093 §3.4).
+    pub fn urgent_position(&self) -> Option<SequenceNumber> {
+        let ahead = u32::from(self.urgent_pointer.saturating_sub(1));
+        (self.flags.urg() && !self.flags.syn()).then(|| self.sequence.plus(ahead))
+    }
+
     /// Position behind the last byte that the sender has received, where bytes are missing before it: the highest
     /// right edge of its selective acknowledgment (RFC 2018 §3).
     pub fn sacked_to(&self) -> Option<SequenceNumber> {
