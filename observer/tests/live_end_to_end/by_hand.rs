@@ -6,7 +6,7 @@
 //! The kernel knows nothing of the client's connections, and would reset them: a rule of nftables keeps that in.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
@@ -29,9 +29,9 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 7, 7, 7);
 const TIME_TO_LIVE: i32 = 77;
 
 /// What every test's conversation upgrades with: RFC 6455 §1.3's key.
-const REQUEST: &str = "GET /by-hand HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub const REQUEST: &str = "GET /by-hand HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A text frame whose mask changes nothing, so that its payload is on the wire as it is.
@@ -70,6 +70,8 @@ pub struct ByHand {
     pub next: u32,
     /// What is expected next of the server.
     pub expected: u32,
+    /// Whether segments are sent with a wrong checksum.
+    pub breaks_checksums: bool,
 }
 
 impl ByHand {
@@ -92,7 +94,15 @@ impl ByHand {
         setsockopt(&socket, sockopt::Ipv4Ttl, &TIME_TO_LIVE).unwrap();
         let patience = TimeVal::milliseconds(i64::try_from(PATIENCE.as_millis()).unwrap());
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience).unwrap();
-        Self { socket, port, server, start: initial.wrapping_add(1), next: initial, expected: 0 }
+        Self {
+            socket,
+            port,
+            server,
+            start: initial.wrapping_add(1),
+            next: initial,
+            expected: 0,
+            breaks_checksums: false,
+        }
     }
 
     /// Opens a connection, and waits for the answer.
@@ -110,9 +120,7 @@ impl ByHand {
     pub fn upgrade(port: u16, server: SocketAddr, initial: u32) -> Self {
         let mut client = Self::connect(port, server, initial);
         client.send(REQUEST.as_bytes());
-        let answer = client.answer_with(|answer| answer.length > 0);
-        client.expected = answer.sequence.wrapping_add(answer.length);
-        client.segment_at(client.next, ACK, 0, b"");
+        client.wait_for_the_application();
         client
     }
 
@@ -146,7 +154,7 @@ impl ByHand {
         segment.extend([0x50, flags, 0xff, 0xff, 0, 0]);
         segment.extend(urgent.to_be_bytes());
         segment.extend(payload);
-        let checksum = self.checksum(&segment);
+        let checksum = self.checksum(&segment) ^ u16::from(self.breaks_checksums);
         segment[16..18].copy_from_slice(&checksum.to_be_bytes());
         let sent = send(self.socket.as_raw_fd(), &segment, MsgFlags::empty()).unwrap();
         assert_eq!(sent, segment.len());
@@ -195,6 +203,28 @@ impl ByHand {
         }
     }
 
+    /// Waits until the server sends bytes, and acknowledges them.
+    pub fn wait_for_the_application(&mut self) {
+        let expected = self.expected;
+        let answer = self.answer_with(|answer| answer.length > 0 && answer.sequence == expected);
+        self.expected = answer.sequence.wrapping_add(answer.length);
+        self.segment_at(self.next, ACK, 0, b"");
+    }
+
+    /// Closes its half, and acknowledges that the server closes the other.
+    pub fn leave(&mut self) {
+        self.segment_at(self.next, ACK | FIN, 0, b"");
+        self.skip(1);
+        self.acknowledge_fin();
+    }
+
+    /// Waits for the server's FIN, and acknowledges it.
+    pub fn acknowledge_fin(&mut self) {
+        let answer = self.answer_with(|answer| answer.flags & FIN != 0);
+        self.expected = answer.sequence.wrapping_add(answer.length + 1);
+        self.segment_at(self.next, ACK, 0, b"");
+    }
+
     /// Waits until the server has acknowledged all that was sent in order.
     pub fn wait_until_acknowledged(&self) {
         self.answer_with(|answer| answer.acknowledgment == self.next);
@@ -210,9 +240,20 @@ pub struct Reader {
 impl Reader {
     /// On loopback, on a port that the kernel picks.
     pub fn new() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub fn on(address: IpAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
+    }
+
+    /// The same, with so much room for what the application has not read.
+    pub fn with_room(bytes: usize) -> Self {
+        let reader = Self::new();
+        setsockopt(&reader.listener, sockopt::RcvBuf, &bytes).unwrap();
+        reader
     }
 
     /// Accepts a connection and answers its request.
