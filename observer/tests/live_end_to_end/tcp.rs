@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use serde_json::Value;
 
 use crate::by_hand::{ACK, ANSWER, ByHand, FIN, PSH, REQUEST, RST, Reader, SYN, URG, read, text_frame};
+use crate::kernel::makes_packets_over_64_kib;
 use crate::support::{Client, Seen, Server, TO_CLIENT, TO_SERVER, in_new_network_namespace, seen_by, watch};
 
 const PAYLOAD: usize = 40;
@@ -532,5 +533,34 @@ fn a_server_that_closes_before_it_has_read_all_resets_the_connection() {
         assert_eq!(seen.texts(connection, TO_SERVER), ["hello"]);
         let closed = seen.closed(connection);
         assert_eq!((&closed["closed_by"], &closed["how"]), (&"server".into(), &"rst".into()), "{closed}");
+    }
+}
+
+#[test]
+fn messages_in_packets_over_64_kib_are_shown_whole_over_ipv4_and_ipv6() {
+    for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let text = "0123456789abcdef".repeat(1 << 16);
+        let mut longest = 0;
+        // The kernel does not make one of every write.
+        for _ in 0..20 {
+            let server = Server::on(address);
+            let observer = watch(server.port(), &["--packets", "--ring", "64MiB"]);
+            let mut client = Client::connect(server.address, "/echo");
+            client.burst(vec![text.clone(); 4]);
+            let address = client.address;
+            let log = client.leave();
+            let seen = seen_by(observer);
+            let connection = seen.connection_of(address);
+            assert!(seen.texts(connection, TO_SERVER) == log.sent && seen.texts(connection, TO_CLIENT) == log.sent);
+            // Where the room of a socket is used up, the kernel sends again.
+            assert_eq!(seen.of_kind("anomaly").count() + seen.of_kind("gap").count(), 0);
+            assert_eq!(seen.closed(connection)["complete"], true);
+            let lengths = seen.of_kind("packet").map(|packet| packet["length"].as_u64().unwrap());
+            longest = lengths.max().unwrap();
+            if longest > 65_536 || !makes_packets_over_64_kib() {
+                break;
+            }
+        }
+        assert!(longest > 65_536 || !makes_packets_over_64_kib(), "{address}: {longest} bytes at most");
     }
 }
