@@ -18,7 +18,7 @@ use crate::reporter::{Reporter, Told, count_limit};
 use crate::session;
 use crate::table::{Index, Key, Table};
 use crate::tcp::reassembler::{self, Vantage};
-use crate::tcp::segment::{self, Segment};
+use crate::tcp::segment::{self, NoSegment, Segment};
 use crate::time::{MonotonicTime, Time};
 
 /// How long a connection is kept whose observed socket has closed and of which nothing more is seen: the kernel does
@@ -190,7 +190,14 @@ impl Engine {
         *losses = packet.losses.max(*losses);
         self.handle_timeout(packet.time, sink);
 
-        let segment = segment::parse(packet.data, packet.length).ok();
+        let segment = match segment::parse(packet.data, packet.length) {
+            Ok(segment) => Some(segment),
+            Err(reason) => {
+                self.totals.packets_fragments += u64::from(reason == NoSegment::Fragment);
+                self.totals.packets_malformed += u64::from(reason == NoSegment::Malformed);
+                None
+            }
+        };
         let route = segment.and_then(|segment| Some((self.route(packet, &segment, sink)?, segment)));
         if let (true, Some(segment)) = (self.config.packets, segment) {
             self.report_packet(packet, segment, route.map(|(route, _)| route), sink);

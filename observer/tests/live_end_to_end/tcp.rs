@@ -551,7 +551,10 @@ fn messages_in_packets_over_64_kib_are_shown_whole_over_ipv4_and_ipv6() {
             let log = client.leave();
             let seen = seen_by(observer);
             let connection = seen.connection_of(address);
-            assert!(seen.texts(connection, TO_SERVER) == log.sent && seen.texts(connection, TO_CLIENT) == log.sent);
+            assert!(
+                seen.texts(connection, TO_SERVER) == log.sent
+                    && seen.texts(connection, TO_CLIENT) == log.sent
+            );
             // Where the room of a socket is used up, the kernel sends again.
             assert_eq!(seen.of_kind("anomaly").count() + seen.of_kind("gap").count(), 0);
             assert_eq!(seen.closed(connection)["complete"], true);
