@@ -4,6 +4,7 @@
 //! belong to it. Bounded by what `tcp/`, `session.rs` and `reporter.rs` bound.
 
 use crate::anomaly::AnomalyCode;
+use crate::holders::Pool;
 use crate::limits::Limit;
 use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer};
 use crate::reporter::Reporter;
@@ -25,6 +26,18 @@ const NEAR: i32 = 1 << 20;
 pub(crate) struct Shared {
     pub(crate) reassembly: reassembler::Shared,
     pub(crate) session: session::Shared,
+}
+
+impl Shared {
+    /// What all connections hold together.
+    pub(crate) const fn held_bytes(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Reassembly => self.reassembly.held_bytes,
+            Pool::Unacknowledged => self.reassembly.unacknowledged_bytes,
+            Pool::Heads => self.session.heads_bytes(),
+            Pool::Messages => self.session.messages_bytes(),
+        }
+    }
 }
 
 /// How a segment travelled.
@@ -219,6 +232,37 @@ impl TcpConnection {
             own.and_then(|stream| stream.offset_of(segment.payload_sequence())),
             if segment.flags.ack() && is_in_place { acknowledged() } else { None },
         ]
+    }
+
+    /// Whether it holds something of what is shared, and enough to be worth giving up.
+    pub(crate) fn holds(&self, pool: Pool) -> bool {
+        let streams = || self.streams.iter().flatten();
+        match pool {
+            Pool::Reassembly => streams().any(Reassembler::is_waiting),
+            Pool::Unacknowledged => streams().any(Reassembler::keeps_much),
+            Pool::Heads => self.session.holds_heads(),
+            Pool::Messages => self.session.holds_messages(),
+        }
+    }
+
+    /// Lets go of what it holds of a pool, though it may go on.
+    pub(crate) fn give_up(&mut self, pool: Pool, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        match pool {
+            Pool::Heads => self.session.give_up_heads(&mut shared.session, reporter),
+            Pool::Messages => self.session.give_up_messages(&mut shared.session, reporter),
+            Pool::Reassembly | Pool::Unacknowledged => {
+                for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+                    self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+                        if pool == Pool::Reassembly {
+                            stream.give_up_holes(limits, shared, output);
+                        } else {
+                            stream.give_up_copies(shared, output);
+                        }
+                    });
+                }
+                self.note_fins(reporter.time);
+            }
+        }
     }
 
     /// Takes a segment.

@@ -2,6 +2,13 @@
 //!
 //! Owns the numbers and what is shed when each is reached. Must not know how a bound is enforced. Whatever a peer
 //! can make grow has its entry here; [`Limit`] names each for the counters of the summary.
+//!
+//! Of four totals half is kept free: what waits behind holes, what is not acknowledged, heads, and unfinished messages.
+//! Beyond it the connection that has been idle longest of those that hold something gives that up, and goes on: a hole
+//! becomes a gap, a message lacks what came of it, and a head is too long. So nobody keeps anything from others by
+//! being silent. The directions of those who are not are held to their shares.
+
+use crate::holders::Pool;
 
 /// The bounds of one [`Engine`](crate::Engine). Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +74,16 @@ impl Limits {
     /// Into how many shares what is left of [`Limits::reassembly_total_bytes`], of
     /// [`Limits::unacknowledged_total_bytes`] and of [`Limits::message_total_bytes`] is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
     pub const SHARES: usize = 16;
+
+    /// What all connections may hold together.
+    pub(crate) const fn total_bytes(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Reassembly => self.reassembly_total_bytes,
+            Pool::Unacknowledged => self.unacknowledged_total_bytes,
+            Pool::Heads => self.head_total_bytes,
+            Pool::Messages => self.message_total_bytes,
+        }
+    }
 }
 
 impl Default for Limits {

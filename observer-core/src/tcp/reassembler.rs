@@ -515,6 +515,7 @@ impl Reassembler {
             return;
         }
         self.acknowledged = to;
+        self.unacknowledged.handle_acknowledgment(to, &mut shared.unacknowledged_bytes);
         if is_kernels_word && self.fin.is_some_and(|fin| to > fin.at + 1) {
             self.fin = None;
             output.handle_misfit(Misfit::FinPassed);
@@ -570,10 +571,44 @@ impl Reassembler {
         self.forget(shared);
     }
 
+    /// Whether something waits behind a hole.
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether it keeps more copies than any direction may.
+    pub fn keeps_much(&self) -> bool {
+        self.unacknowledged.is_much()
+    }
+
+    /// Gives up what waits, for others: every hole becomes a gap.
+    pub fn give_up_holes(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
+        if !self.is_waiting() {
+            return;
+        }
+        output.handle_limit(Limit::ReassemblyTotal);
+        while let (Some(first), false) = (self.first_waiting(), self.has_ended()) {
+            self.give_up_to(first, GapCause::Limit, limits, shared, output);
+        }
+        self.forget_waiting(shared);
+    }
+
+    /// Gives up the copies of what is not acknowledged, for others.
+    pub fn give_up_copies(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+        if self.keeps_much() {
+            output.handle_limit(Limit::Unacknowledged);
+            self.unacknowledged.forget(&mut shared.unacknowledged_bytes);
+        }
+    }
+
     /// Lets go of what waits without telling.
     pub fn forget(&mut self, shared: &mut Shared) {
         self.forget_syn_data(shared);
         self.unacknowledged.forget(&mut shared.unacknowledged_bytes);
+        self.forget_waiting(shared);
+    }
+
+    fn forget_waiting(&mut self, shared: &mut Shared) {
         if let Some(waiting) = self.waiting.take() {
             shared.held_bytes = shared.held_bytes.saturating_sub(waiting.held_bytes());
         }

@@ -6,12 +6,15 @@
 //!
 //! A kernel reads what it received first, but not every packet that is seen reaches its reader: one with a wrong
 //! checksum or an old timestamp does not. So of two copies without an acknowledgment between them, either may be the
-//! one that is read. Behind an acknowledgment nothing depends on another copy; until more comes it is compared all the
-//! same.
+//! one that is read. Behind an acknowledgment nothing depends on another copy; until more comes, a few of the bytes are
+//! compared all the same.
 
 use std::collections::VecDeque;
 
 use crate::limits::Limits;
+
+/// So many bytes stay though they are acknowledged, and so much room does.
+const FEW: usize = 256;
 
 /// Bytes without a hole.
 #[derive(Debug, Default)]
@@ -63,6 +66,19 @@ impl Unacknowledged {
         excess
     }
 
+    /// Whether these are more than a direction keeps for good.
+    pub fn is_much(&self) -> bool {
+        self.data.len() > FEW
+    }
+
+    /// Lets go of what is acknowledged up to a stream offset, but for the last few bytes.
+    pub fn handle_acknowledgment(&mut self, to: u64, total: &mut usize) {
+        if self.is_much() {
+            let acknowledged = usize::try_from(to.saturating_sub(self.from)).unwrap_or(usize::MAX);
+            self.forget_first(acknowledged.min(self.data.len() - FEW), total);
+        }
+    }
+
     /// Lets go of all.
     pub fn forget(&mut self, total: &mut usize) {
         *total = total.saturating_sub(self.data.len());
@@ -70,13 +86,11 @@ impl Unacknowledged {
     }
 
     fn forget_first(&mut self, bytes: usize, total: &mut usize) {
-        /// So much room stays, whatever is in it.
-        const ROOM: usize = 256;
         let bytes = bytes.min(self.data.len());
         self.data.drain(..bytes);
         self.from += bytes as u64;
         *total = total.saturating_sub(bytes);
-        if self.data.capacity() > ROOM && self.data.len() < self.data.capacity() / 4 {
+        if self.data.capacity() > FEW && self.data.len() < self.data.capacity() / 4 {
             self.data.shrink_to(self.data.len() * 2);
         }
     }
@@ -121,6 +135,17 @@ mod tests {
         bench.extend(5, b"you", 5);
         assert!(!bench.kept.differs(0, b"jello"));
         assert_eq!(bench.total, 3);
+    }
+
+    #[test]
+    fn of_much_only_the_last_bytes_stay_once_they_are_acknowledged() {
+        let mut bench = Bench::new();
+        bench.extend(0, &[b'x'; 10_000], 0);
+        bench.kept.handle_acknowledgment(1_000, &mut bench.total);
+        assert_eq!(bench.total, 9_000);
+        bench.kept.handle_acknowledgment(10_000, &mut bench.total);
+        assert!(!bench.kept.is_much() && bench.kept.data.capacity() < 1_000);
+        assert!(bench.kept.differs(9_900, b"y") && !bench.kept.differs(0, b"y"));
     }
 
     #[test]
