@@ -1300,6 +1300,7 @@ mod tests {
         assert_eq!((bench.text().as_str(), bench.out.urgent.len()), ("hllo", 1));
         bench.urgent(6, b"ou", 0);
         bench.urgent(8, b"!?", 1);
+        bench.urgent(8, b"!?", 0);
         bench.segment(5, b"y", false);
         assert_eq!((bench.text().as_str(), &bench.out.urgent[1..]), ("hlloyou!", &[Some(b'?')][..]));
     }

@@ -83,6 +83,7 @@ fn anomalies<'a>(seen: &'a Seen, code: &str) -> Vec<&'a Value> {
 }
 
 #[test]
+#[expect(clippy::single_range_in_vec_init, reason = "there is one part in order")]
 fn of_differing_copies_the_one_is_shown_that_the_server_reads() {
     let cases = [
         (Copies::new(&[10..20, 10..20], 0), "the same place"),
@@ -190,6 +191,26 @@ fn an_urgent_byte_is_left_out_as_the_server_leaves_it_out() {
     let account = &seen.closed(connection)["account"][TO_SERVER];
     assert_eq!((&account["bytes_skipped"], &account["bytes_missing"]), (&4.into(), &0.into()));
     assert_eq!(seen.closed(connection)["complete"], false);
+}
+
+#[test]
+fn that_a_server_may_read_an_urgent_byte_in_line_is_told() {
+    let ((), connection, seen) = by_hand(
+        |client| {
+            client.segment_at(client.next, PSH | ACK | URG, 1, b"!");
+            client.skip(1);
+            client.wait_for_the_application();
+            client.leave();
+        },
+        |mut stream| {
+            setsockopt(&stream, sockopt::OobInline, &true).unwrap();
+            assert_eq!(read(&mut stream, 1), b"!");
+            stream.write_all(&[0x89, 0]).unwrap();
+        },
+    );
+    assert!(anomalies(&seen, "urgent-data")[0]["detail"].as_str().unwrap().contains("SO_OOBINLINE"));
+    assert_eq!(seen.closed(connection)["complete"], false);
+    assert_eq!(seen.closed(connection)["account"][TO_SERVER]["bytes_skipped"], 1);
 }
 
 #[test]
@@ -457,14 +478,14 @@ fn each_end_may_send_on_after_the_other_has_closed_its_half() {
         let mut accepted = server.accept();
         read(&mut client, ANSWER.len());
         let unmasked = b"\x81\x05world";
-        let (mut first, mut second) =
+        let (first, second) =
             if server_closes_first { (&mut accepted, &mut client) } else { (&mut client, &mut accepted) };
         first.shutdown(Shutdown::Write).unwrap();
         assert_eq!(second.read(&mut [0]).unwrap(), 0);
         for _ in 0..3 {
             let sent = if server_closes_first { text_frame(b"hello") } else { unmasked.to_vec() };
             second.write_all(&sent).unwrap();
-            assert_eq!(read(&mut first, sent.len()), sent);
+            assert_eq!(read(first, sent.len()), sent);
         }
         second.shutdown(Shutdown::Write).unwrap();
         assert_eq!(first.read(&mut [0]).unwrap(), 0);
