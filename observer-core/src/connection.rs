@@ -4,6 +4,7 @@
 //! belong to it. Bounded by what `tcp/`, `session.rs` and `reporter.rs` bound.
 
 use crate::anomaly::AnomalyCode;
+use crate::holders::Pool;
 use crate::limits::Limit;
 use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer};
 use crate::reporter::Reporter;
@@ -25,6 +26,18 @@ const NEAR: i32 = 1 << 20;
 pub(crate) struct Shared {
     pub(crate) reassembly: reassembler::Shared,
     pub(crate) session: session::Shared,
+}
+
+impl Shared {
+    /// What all connections hold together.
+    pub(crate) const fn held_bytes(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Reassembly => self.reassembly.held_bytes,
+            Pool::Unacknowledged => self.reassembly.unacknowledged_bytes,
+            Pool::Heads => self.session.heads_bytes(),
+            Pool::Messages => self.session.messages_bytes(),
+        }
+    }
 }
 
 /// How a segment travelled.
@@ -235,6 +248,37 @@ impl TcpConnection {
         }
     }
 
+    /// Whether it holds something of what is shared, and enough to be worth giving up.
+    pub(crate) fn holds(&self, pool: Pool) -> bool {
+        let streams = || self.streams.iter().flatten();
+        match pool {
+            Pool::Reassembly => streams().any(Reassembler::is_waiting),
+            Pool::Unacknowledged => streams().any(Reassembler::keeps_much),
+            Pool::Heads => self.session.holds_heads(),
+            Pool::Messages => self.session.holds_messages(),
+        }
+    }
+
+    /// Lets go of what it holds of a pool, though it may go on.
+    pub(crate) fn give_up(&mut self, pool: Pool, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        match pool {
+            Pool::Heads => self.session.give_up_heads(&mut shared.session, reporter),
+            Pool::Messages => self.session.give_up_messages(&mut shared.session, reporter),
+            Pool::Reassembly | Pool::Unacknowledged => {
+                for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+                    self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+                        if pool == Pool::Reassembly {
+                            stream.give_up_holes(limits, shared, output);
+                        } else {
+                            stream.give_up_copies(shared, output);
+                        }
+                    });
+                }
+                self.note_fins(reporter.time);
+            }
+        }
+    }
+
     /// Takes a segment.
     pub(crate) fn handle_segment(
         &mut self,
@@ -277,6 +321,7 @@ impl TcpConnection {
             length: segment.payload_length,
             cut_by: travel.cut_by,
             fin: flags.fin(),
+            urgent: segment.urgent_position(),
             vantage,
         };
         self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
@@ -415,8 +460,8 @@ impl TcpConnection {
         reporter: &mut Reporter<'_>,
     ) {
         self.reset = Some((direction, sign));
-        self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-            stream.handle_end(Some(sequence), 0, shared, output);
+        self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+            stream.handle_end(Some(sequence), 0, limits, shared, output);
         });
     }
 
@@ -487,8 +532,8 @@ impl TcpConnection {
         self.decide_reset_ahead(shared, reporter);
         let alone = if self.vantage == Vantage::Between { ALONE } else { 0 };
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            self.with_stream(direction, shared, reporter, |stream, shared, _, output| {
-                stream.handle_end(None, alone, shared, output);
+            self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
+                stream.handle_end(None, alone, limits, shared, output);
             });
         }
         self.note_fins(reporter.time);
@@ -639,6 +684,24 @@ impl Output for Conversation<'_, '_> {
         self.lose_place(cause);
     }
 
+    fn handle_urgent(&mut self, byte: Result<u8, GapCause>) {
+        match byte {
+            Ok(byte) => {
+                let account = self.reporter.told.account_of(self.direction);
+                account.bytes_seen += 1;
+                account.bytes_skipped += 1;
+                let detail =
+                    format!("the byte {byte:02x} is left out, as by a receiver without SO_OOBINLINE");
+                self.reporter.anomaly(Some(self.direction), AnomalyCode::UrgentData, &detail);
+            }
+            Err(cause) => {
+                self.report_gap(1, cause);
+                let detail = "a byte that was not seen is left out, as by a receiver without SO_OOBINLINE";
+                self.reporter.anomaly(Some(self.direction), AnomalyCode::UrgentData, detail);
+            }
+        }
+    }
+
     fn handle_doubt(&mut self) {
         // Between two frames there is nothing to join wrongly.
         if self.session.is_within_frame(self.direction) {
@@ -652,7 +715,17 @@ impl Output for Conversation<'_, '_> {
             Misfit::OutsideWindow => {
                 (AnomalyCode::SegmentOutsideWindow, "farther than any receive window reaches")
             }
-            Misfit::OverlapDiffers => (AnomalyCode::OverlapDiffers, "the first copy is shown"),
+            Misfit::OverlapDiffers => (
+                AnomalyCode::OverlapDiffers,
+                "the copy is shown that Linux reads, as far as can be known from outside",
+            ),
+            Misfit::RepetitionDiffers { acknowledged: true } => {
+                (AnomalyCode::OverlapDiffers, "the first copy, which was acknowledged, is shown")
+            }
+            Misfit::RepetitionDiffers { acknowledged: false } => (
+                AnomalyCode::OverlapDiffers,
+                "the first copy is shown; if the receiver refused its packet, it reads another",
+            ),
             Misfit::DataAfterFin => {
                 (AnomalyCode::DataAfterFin, "the bytes are ignored unless the receiver acknowledges them")
             }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
+use crate::holders::{Holders, Pool, Uses};
 use crate::limits::{Limit, Limits};
 use crate::packet::{Packet, Socket};
 use crate::record::{
@@ -18,7 +19,7 @@ use crate::reporter::{Reporter, Told, count_limit};
 use crate::session;
 use crate::table::{Index, Key, Table};
 use crate::tcp::reassembler::{self, Vantage};
-use crate::tcp::segment::{self, Segment};
+use crate::tcp::segment::{self, NoSegment, Segment};
 use crate::time::{MonotonicTime, Time};
 
 /// How long a connection is kept whose observed socket has closed and of which nothing more is seen: the kernel does
@@ -71,6 +72,7 @@ pub enum Report {
 pub struct Engine {
     config: Config,
     table: Table<Tracked>,
+    holders: Holders,
     shared: Shared,
     totals: Summary,
     interfaces: HashMap<u32, Arc<str>>,
@@ -91,6 +93,8 @@ struct Tracked {
     /// The capture's losses when it began.
     losses: u64,
     lingers: bool,
+    /// When it last held something of what is shared.
+    uses: Uses,
 }
 
 impl Tracked {
@@ -115,6 +119,7 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         Self {
             table: Table::new(config.limits.closed_connections),
+            holders: Holders::default(),
             shared: Shared {
                 reassembly: reassembler::Shared::default(),
                 session: session::Shared::new(&config.limits, config.wire),
@@ -190,7 +195,14 @@ impl Engine {
         *losses = packet.losses.max(*losses);
         self.handle_timeout(packet.time, sink);
 
-        let segment = segment::parse(packet.data, packet.length).ok();
+        let segment = match segment::parse(packet.data, packet.length) {
+            Ok(segment) => Some(segment),
+            Err(reason) => {
+                self.totals.packets_fragments += u64::from(reason == NoSegment::Fragment);
+                self.totals.packets_malformed += u64::from(reason == NoSegment::Malformed);
+                None
+            }
+        };
         let route = segment.and_then(|segment| Some((self.route(packet, &segment, sink)?, segment)));
         if let (true, Some(segment)) = (self.config.packets, segment) {
             self.report_packet(packet, segment, route.map(|(route, _)| route), sink);
@@ -222,8 +234,28 @@ impl Engine {
                 return;
             }
         }
-        if tracked.tcp.is_established() {
+        let is_established = tracked.tcp.is_established();
+        let Tracked { tcp, uses, .. } = tracked;
+        self.holders.note(index, uses, |pool| tcp.holds(pool));
+        if is_established {
             self.table.promote(index);
+        }
+        self.make_room(packet.time, sink);
+    }
+
+    /// Of what all connections hold together, half is kept free: whoever has been idle longest gives way.
+    fn make_room(&mut self, time: Time, sink: &mut dyn Sink) {
+        for pool in Pool::ALL {
+            while self.shared.held_bytes(pool) > self.config.limits.total_bytes(pool) / 2 {
+                let Some(tracked) =
+                    self.holders.take_idlest(pool).and_then(|index| self.table.get_mut(index))
+                else {
+                    break;
+                };
+                let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
+                let mut reporter = Reporter { config, totals, told, sink, time };
+                tracked.tcp.give_up(pool, &mut self.shared, &mut reporter);
+            }
         }
     }
 
@@ -528,12 +560,14 @@ impl Engine {
                 netns_cookie: None,
                 losses: self.shared.reassembly.losses,
                 lingers: false,
+                uses: Uses::default(),
             },
         )
     }
 
     fn close(&mut self, index: Index, unseen: How, time: Time, sink: &mut dyn Sink) -> Option<Key> {
         let (key, mut tracked) = self.table.remove(index)?;
+        self.holders.forget(&tracked.uses);
         let is_evicted = unseen == How::Evicted;
         if !is_evicted && !matches!(key, Key::Handshake { .. }) {
             self.table.remember_closed(key);

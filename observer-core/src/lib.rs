@@ -29,6 +29,7 @@ pub mod time;
 pub mod websocket;
 
 mod connection;
+mod holders;
 mod reporter;
 mod session;
 mod table;

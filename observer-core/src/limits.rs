@@ -2,6 +2,13 @@
 //!
 //! Owns the numbers and what is shed when each is reached. Must not know how a bound is enforced. Whatever a peer
 //! can make grow has its entry here; [`Limit`] names each for the counters of the summary.
+//!
+//! Of four totals half is kept free: what waits behind holes, what is not acknowledged, heads, and unfinished messages.
+//! Beyond it the connection that has been idle longest of those that hold something gives that up, and goes on: a hole
+//! becomes a gap, a message lacks what came of it, and a head is too long. So nobody keeps anything from others by
+//! being silent. The directions of those who are not are held to their shares.
+
+use crate::holders::Pool;
 
 /// The bounds of one [`Engine`](crate::Engine). Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,11 @@ pub struct Limits {
     /// them ([`Limits::SHARES`]), so that many who hold much never leave nothing for the next one.
     /// Shed: as above, for the direction that asks for more than its share.
     pub reassembly_total_bytes: usize,
+    /// Payload bytes of one direction that were handed out and are not acknowledged, kept to be compared with other
+    /// copies of them. Shed: the oldest; that another copy of these differs is not told.
+    pub unacknowledged_bytes: usize,
+    /// The same bytes for all connections together, in shares as above. Shed: as above.
+    pub unacknowledged_total_bytes: usize,
     /// What SYNs carry, for all connections together, until it is known whether the receiver takes it. Shed: what a
     /// further SYN carries becomes a gap, if it turns out to be taken.
     pub syn_data_total_bytes: usize,
@@ -62,9 +74,19 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`] and of [`Limits::message_total_bytes`]
-    /// is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
+    /// Into how many shares what is left of [`Limits::reassembly_total_bytes`], of
+    /// [`Limits::unacknowledged_total_bytes`] and of [`Limits::message_total_bytes`] is cut: each direction may hold one. Of [`Limits::inflate_total_bytes`], one is for those that are there.
     pub const SHARES: usize = 16;
+
+    /// What all connections may hold together.
+    pub(crate) const fn total_bytes(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Reassembly => self.reassembly_total_bytes,
+            Pool::Unacknowledged => self.unacknowledged_total_bytes,
+            Pool::Heads => self.head_total_bytes,
+            Pool::Messages => self.message_total_bytes,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -75,6 +97,8 @@ impl Default for Limits {
             reassembly_bytes: 4 << 20,
             reassembly_runs: 1_024,
             reassembly_total_bytes: 256 << 20,
+            unacknowledged_bytes: 4 << 20,
+            unacknowledged_total_bytes: 64 << 20,
             syn_data_total_bytes: 4 << 20,
             head_bytes: 64 << 10,
             early_bytes: 64 << 10,
@@ -104,6 +128,8 @@ pub enum Limit {
     Reassembly,
     /// [`Limits::reassembly_total_bytes`].
     ReassemblyTotal,
+    /// [`Limits::unacknowledged_bytes`] or [`Limits::unacknowledged_total_bytes`].
+    Unacknowledged,
     /// [`Limits::syn_data_total_bytes`].
     SynData,
     /// [`Limits::head_bytes`].
@@ -134,11 +160,12 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connections,
         Self::Handshakes,
         Self::Reassembly,
         Self::ReassemblyTotal,
+        Self::Unacknowledged,
         Self::SynData,
         Self::Head,
         Self::Early,
@@ -161,6 +188,7 @@ impl Limit {
             Self::Handshakes => "handshakes_per_address",
             Self::Reassembly => "reassembly",
             Self::ReassemblyTotal => "reassembly_total",
+            Self::Unacknowledged => "unacknowledged",
             Self::SynData => "syn_data",
             Self::Head => "head",
             Self::Early => "early",

@@ -483,8 +483,12 @@ impl Account {
 pub struct Summary {
     /// Packets given to the engine.
     pub packets: u64,
-    /// Packets that are no TCP segment of an observed connection, malformed ones included.
+    /// Packets that are no TCP segment of an observed connection, those of the next two included.
     pub packets_ignored: u64,
+    /// Of these: fragments of IP packets with TCP, which are not put together.
+    pub packets_fragments: u64,
+    /// Of these: cut before the end of the TCP header, or malformed.
+    pub packets_malformed: u64,
     /// Connections reported.
     pub connections: u64,
     /// Of these: how many were open at the end.

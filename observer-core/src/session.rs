@@ -51,6 +51,16 @@ impl Shared {
     pub(crate) const fn new(limits: &Limits, keeps_wire: bool) -> Self {
         Self { decoding: decoder::Shared::new(limits, keeps_wire), held_bytes: 0 }
     }
+
+    /// What all sessions hold of heads, of requests, and of what clients send ahead of answers.
+    pub(crate) const fn heads_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// What they hold of unfinished messages.
+    pub(crate) const fn messages_bytes(&self) -> usize {
+        self.decoding.held_bytes()
+    }
 }
 
 /// Whether bytes look like the beginning of an HTTP/1 request.
@@ -253,6 +263,51 @@ impl Session {
             }
             session.pending.clear();
         });
+    }
+
+    /// Whether heads, requests, or what the client sent ahead of an answer are held.
+    pub(crate) fn holds_heads(&self) -> bool {
+        self.held_bytes() > 0
+    }
+
+    /// Whether payload of unfinished messages is held.
+    pub(crate) fn holds_messages(&self) -> bool {
+        [&self.client, &self.server].into_iter().any(
+            |half| matches!(half, Half::Frames(decoder) | Half::Seeking(decoder) if decoder.holds_payload()),
+        )
+    }
+
+    /// Lets go of heads that are not complete, as at their bound, and of what waits for answers.
+    pub(crate) fn give_up_heads(&mut self, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        if !self.holds_heads() {
+            return;
+        }
+        reporter.limit(Limit::HeadTotal);
+        self.account(shared, |session, shared| {
+            session.by_looks = true;
+            for direction in [Direction::ClientToServer, Direction::ServerToClient] {
+                match session.half(direction) {
+                    Half::Head(heading) if heading.reader.held_bytes() > 0 => {
+                        reporter.anomaly(Some(direction), AnomalyCode::HeadTooLong, BY_LOOKS);
+                        session.seek(direction, shared, reporter);
+                    }
+                    Half::Early(_) => session.seek(direction, shared, reporter),
+                    _ => {}
+                }
+            }
+            session.pending.clear();
+        });
+    }
+
+    /// Lets go of the payload of unfinished messages, which is missing then.
+    pub(crate) fn give_up_messages(&mut self, shared: &mut Shared, reporter: &mut Reporter<'_>) {
+        for half in [&mut self.client, &mut self.server] {
+            if let Half::Frames(decoder) | Half::Seeking(decoder) = half
+                && decoder.give_up_payload(&mut shared.decoding)
+            {
+                reporter.limit(Limit::MessageTotal);
+            }
+        }
     }
 
     /// Acts, with what is held before and behind counted.

@@ -831,6 +831,99 @@ fn one_who_hoards_bytes_out_of_order_takes_nothing_from_others() {
     );
 }
 
+/// Packets of so many connections in turn, and what each is.
+fn many(count: u16, act: impl Fn(&mut Conversation)) -> Vec<Conversation> {
+    (0..count)
+        .map(|port| {
+            let mut it = Conversation::live(5_000 + port, 100 + u64::from(port));
+            it.upgrade();
+            act(&mut it);
+            it
+        })
+        .collect()
+}
+
+fn packets_of(conversations: &[Conversation]) -> Vec<Wire> {
+    conversations.iter().flat_map(|it| it.packets.clone()).collect()
+}
+
+#[test]
+fn whoever_is_silent_behind_a_hole_gives_way_with_a_gap_and_goes_on() {
+    let limits = Limits { reassembly_total_bytes: 1 << 20, ..Limits::default() };
+    let long = masked(&"x".repeat(9_000));
+    let hoarders = many(200, |it| {
+        // A message of which the beginning never came.
+        it.forge(true, 50, PSH | ACK, &long[50..]);
+    });
+    let mut silent = Conversation::live(4_000, 9);
+    silent.upgrade().client_sends(&masked("before"));
+    let mut packets = silent.packets.clone();
+    packets.extend(packets_of(&hoarders));
+    let mut it = Conversation::live(4_001, 10);
+    it.upgrade();
+    let begun = it.packets.len();
+    // More than a share of what would be left.
+    for _ in 0..5 {
+        it.send(true, &masked(&"y".repeat(6_000)));
+    }
+    it.packets[begun..].reverse();
+    it.acknowledge(false);
+    packets.extend(it.packets);
+    let mut first = hoarders[0].clone();
+    first.packets.clear();
+    first.client_next = first.client_next.wrapping_add(u32::try_from(long.len()).unwrap());
+    packets.extend(first.client_sends(&masked("again")).packets.clone());
+    silent.packets.clear();
+    packets.extend(silent.client_sends(&masked("after")).packets.clone());
+    let lines = run(Config { limits, ..Config::default() }, &packets);
+    let of = |connection: &str| -> Vec<String> {
+        messages(&lines).into_iter().filter_map(|it| it.strip_prefix(connection)).map(str::to_owned).collect()
+    };
+    assert_eq!(of("#1 message client_to_server Text "), ["before", "after"]);
+    assert!(of("#202 message client_to_server Text ").iter().all(|text| text.len() == 6_000));
+    assert_eq!(of("#202 message client_to_server Text ").len(), 5);
+    assert!(
+        lines.iter().any(|line| line.starts_with("#2 gap client_to_server") && line.ends_with(" 50 limit"))
+    );
+    assert_eq!(
+        of("#2 message client_to_server Text ").last().map(String::as_str),
+        Some("again resynchronised")
+    );
+    // The last ones were not asked to.
+    assert!(!lines.iter().any(|line| line.starts_with("#201 gap") && line.ends_with("limit")));
+}
+
+#[test]
+fn whoever_is_silent_within_a_message_gives_way_with_what_came_of_it_and_goes_on() {
+    let limits = Limits { message_total_bytes: 1 << 20, ..Limits::default() };
+    let long = masked(&"x".repeat(9_000));
+    let mut hoarders = many(200, |it| _ = it.client_sends(&long[..8_008]));
+    let mut packets = packets_of(&hoarders);
+    let mut it = Conversation::live(4_001, 10);
+    it.upgrade();
+    let whole = masked(&"y".repeat(20_000));
+    for piece in whole.chunks(1_000) {
+        it.client_sends(piece);
+    }
+    packets.extend(it.packets);
+    for hoarder in &mut hoarders {
+        hoarder.packets.clear();
+        packets.extend(hoarder.client_sends(&long[8_008..]).client_sends(&masked("again")).packets.clone());
+    }
+    let lines = run(Config { limits, ..Config::default() }, &packets);
+    assert!(
+        messages(&lines).contains(&&*format!("#201 message client_to_server Text {}", "y".repeat(20_000)))
+    );
+    let end = "x".repeat(1_000);
+    let expected = format!(
+        "#1 message client_to_server Text {end} missing [Missing {{ offset: 0, length: Some(8000) }}]"
+    );
+    let first: Vec<_> = messages(&lines).into_iter().filter(|line| line.starts_with("#1 ")).collect();
+    assert_eq!(first, [&expected, "#1 message client_to_server Text again"]);
+    let last: Vec<_> = messages(&lines).into_iter().filter(|line| line.starts_with("#200 ")).collect();
+    assert_eq!(last[0], format!("#200 message client_to_server Text {}", "x".repeat(9_000)));
+}
+
 #[test]
 fn a_flood_of_syns_with_the_addresses_of_a_handshake_does_not_push_it_out() {
     let mut it = Conversation::live(4_000, 9);

@@ -422,7 +422,7 @@ fn split_upgrade(it: &mut Conversation) {
 }
 
 #[test]
-fn heads_of_all_connections_together_are_bounded() {
+fn heads_of_all_connections_together_are_bounded_and_whoever_is_silent_gives_way() {
     let limits = Limits { head_total_bytes: 1_000, ..Limits::default() };
     let mut packets: Vec<Wire> = Vec::new();
     for port in 1..=100 {
@@ -435,9 +435,15 @@ fn heads_of_all_connections_together_are_bounded() {
     say(&mut it, 20);
     packets.extend(it.packets);
     let lines = run(limited(limits), &packets);
-    assert_eq!(anomalies(&lines), ["head-too-long"; 91], "{lines:#?}");
+    // Half of the bound is a few of them; the one that goes on is not touched.
+    let given_up = anomalies(&lines);
+    assert!(given_up.iter().all(|code| *code == "head-too-long"), "{lines:#?}");
+    assert!((91..100).contains(&given_up.len()), "{lines:#?}");
     assert_eq!(messages(&lines).len(), 40, "{lines:#?}");
-    assert!(lines.last().unwrap().contains("limits=91"), "{lines:#?}");
+    assert!(lines.last().unwrap().contains(&format!("limits={}", given_up.len())), "{lines:#?}");
+    assert!(
+        lines.contains(&"#101 handshake client_to_server Some(\"GET\") Some(\"/chat\") None None".into())
+    );
 }
 
 #[test]

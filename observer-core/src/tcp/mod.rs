@@ -6,3 +6,5 @@
 pub mod reassembler;
 pub mod segment;
 pub mod sequence;
+mod unacknowledged;
+mod waiting;

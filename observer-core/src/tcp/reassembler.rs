@@ -1,10 +1,11 @@
 //! One direction's bytes, put in order.
 //!
-//! Owns what is known of a direction's stream: where the next byte belongs, what waits behind a hole, where the
-//! stream ends. Must not know the other direction but for its acknowledgments, nor what the bytes mean. Bounded by
-//! [`Limits::reassembly_bytes`], [`Limits::reassembly_runs`] and, over all directions, by
-//! [`Limits::reassembly_total_bytes`]: at a bound the hole in front is given up. What a SYN carries is bounded by
-//! [`Limits::syn_data_total_bytes`]. Of the gaps, the last `GAPS_REMEMBERED` are remembered.
+//! Owns what is known of a direction's stream: where the next byte belongs, what waits behind a hole (`waiting.rs`
+//! says which copy of it), what can still be sent otherwise (`unacknowledged.rs`), where the stream ends. Must not know
+//! the other direction but for its acknowledgments, nor what the bytes mean. Bounded by [`Limits::reassembly_bytes`],
+//! [`Limits::reassembly_runs`] and, over all directions, by [`Limits::reassembly_total_bytes`]: at a bound the hole in
+//! front is given up. What a SYN carries is bounded by [`Limits::syn_data_total_bytes`]. Of the gaps, the last
+//! `GAPS_REMEMBERED` are remembered.
 //!
 //! What is seen before the receiver judged it may be forged, so each kind of word is believed as far as its
 //! [`Vantage`] allows:
@@ -17,13 +18,19 @@
 //! - A FIN stands until bytes in order or an acknowledgment pass it.
 //! - What a SYN carries is part of the stream once it is acknowledged.
 //!
-//! Of bytes that were sent twice while a hole kept both waiting, the first copy wins.
+//! Bytes in order are handed out at once, and win over whatever waits at their place, as they do in Linux.
+//!
+//! A byte that is marked as urgent is no part of what a receiver reads, unless it has set SO_OOBINLINE: Linux takes it
+//! out (`tcp_check_urg`, `tcp_recvmsg`), and so is it here. A mark behind which a later one comes before the first was
+//! read is void there; here it is taken to be read at once.
 //!
 //! Positions are known modulo 4 GiB. Where losses could hide a multiple of that, [`Output::handle_doubt`] says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::sequence::SequenceNumber;
+use super::unacknowledged::Unacknowledged;
+use super::waiting::{Run, Waiting, skip};
 use crate::limits::{Limit, Limits};
 use crate::record::GapCause;
 
@@ -75,8 +82,13 @@ pub enum Chunk<'a> {
 pub enum Misfit {
     /// Farther from what is expected than any window reaches; ignored.
     OutsideWindow,
-    /// Two copies of the same bytes differ.
+    /// Two copies of the same bytes differ, of which the receiver reads the one that is handed out.
     OverlapDiffers,
+    /// Bytes differ from those that were handed out at their place.
+    RepetitionDiffers {
+        /// Whether the receiver had those before.
+        acknowledged: bool,
+    },
     /// Bytes behind a FIN; they wait until the FIN turns out to be none.
     DataAfterFin,
     /// Bytes in order, or an acknowledgment, passed a FIN; the FIN is ignored.
@@ -92,6 +104,8 @@ pub struct Shared {
     pub held_bytes: usize,
     /// Bytes of SYNs that wait for an acknowledgment, in all directions, and what it takes to keep them.
     pub syn_bytes: usize,
+    /// Bytes that were handed out and are kept to be compared with other copies, in all directions.
+    pub unacknowledged_bytes: usize,
     /// The capture's running total of losses.
     pub losses: u64,
 }
@@ -102,6 +116,8 @@ pub trait Output {
     fn handle_chunk(&mut self, chunk: Chunk<'_>);
     /// Takes note that the stream goes on elsewhere: at least `length` bytes are missing, and nothing tells how many.
     fn handle_break(&mut self, length: u64, cause: GapCause);
+    /// Takes note of a byte that the receiver reads apart from the stream; of why it was not seen, where it was not.
+    fn handle_urgent(&mut self, byte: Result<u8, GapCause>);
     /// Takes note that so many packets were lost that 4 GiB, or a multiple of them, may be missing here.
     fn handle_doubt(&mut self);
     /// Takes note of something that does not fit.
@@ -123,6 +139,12 @@ pub struct Reassembler {
     bytes_missing: u64,
     waiting: Option<Box<Waiting>>,
     syn_data: Option<Box<Run>>,
+    /// From where its last segment was seen.
+    vantage: Vantage,
+    /// Empty where what is seen is the kernel's word: a kernel repeats what it sent.
+    unacknowledged: Unacknowledged,
+    /// Stream offset of the urgent byte to come.
+    urgent: Option<u64>,
     fin: Option<Fin>,
     acknowledged: u64,
     /// End of the last segment outside the window.
@@ -140,31 +162,6 @@ struct Fin {
     is_kernels_word: bool,
 }
 
-/// What is behind a hole. Offsets count from the start of the stream.
-#[derive(Debug, Default)]
-struct Waiting {
-    runs: BTreeMap<u64, Run>,
-    held_bytes: usize,
-}
-
-#[derive(Debug)]
-struct Run {
-    data: Vec<u8>,
-    /// Bytes on the wire; those behind `data` were not captured.
-    length: u64,
-    cut_by: GapCause,
-    /// The capture's losses when it came.
-    losses: u64,
-}
-
-impl Run {
-    /// What it takes of the bounds: many small runs must not pass for few bytes.
-    const fn cost(&self) -> usize {
-        const BOOKKEEPING: usize = 96;
-        self.data.len() + BOOKKEEPING
-    }
-}
-
 /// One segment's payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -178,13 +175,15 @@ pub struct Input<'a> {
     pub cut_by: GapCause,
     /// Whether the sender sends nothing behind them.
     pub fin: bool,
+    /// Position of the byte that the sender calls urgent, in this segment or ahead of it.
+    pub urgent: Option<SequenceNumber>,
     /// From where they were seen.
     pub vantage: Vantage,
 }
 
 impl Reassembler {
     /// A direction whose next byte has the position `next`.
-    pub const fn new(next: SequenceNumber, shared: &Shared) -> Self {
+    pub fn new(next: SequenceNumber, shared: &Shared) -> Self {
         Self {
             next,
             offset: 0,
@@ -194,6 +193,9 @@ impl Reassembler {
             bytes_missing: 0,
             waiting: None,
             syn_data: None,
+            vantage: Vantage::Between,
+            unacknowledged: Unacknowledged::default(),
+            urgent: None,
             fin: None,
             acknowledged: 0,
             stray_end: None,
@@ -232,8 +234,7 @@ impl Reassembler {
 
     /// Offset behind all that was seen to be sent, the FIN included.
     fn sent_end(&self) -> u64 {
-        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
-        let seen = last.map_or(self.offset, |(from, run)| from + run.length).max(self.offset);
+        let seen = self.waiting_end().map_or(self.offset, |end| end.max(self.offset));
         self.fin.map_or(seen, |fin| seen.max(fin.at + 1))
     }
 
@@ -293,8 +294,12 @@ impl Reassembler {
         shared: &mut Shared,
         output: &mut dyn Output,
     ) {
+        self.vantage = input.vantage;
         let distance = input.sequence.distance_from(self.next);
         if (input.length == 0 && !input.fin) || self.is_keep_alive(distance, input) {
+            if !self.is_elsewhere(input.sequence, shared) {
+                self.note_urgent(input);
+            }
             return;
         }
         let distance = if self.is_elsewhere(input.sequence, shared) {
@@ -303,7 +308,7 @@ impl Reassembler {
                 output.handle_misfit(Misfit::OutsideWindow);
                 return;
             }
-            self.rebase(input.sequence, shared, output);
+            self.rebase(input.sequence, limits, shared, output);
             0
         } else {
             if distance < -FAR_BEHIND {
@@ -318,7 +323,7 @@ impl Reassembler {
             return;
         };
         self.place(start, input, limits, shared, output);
-        self.give_up_before_fin(input.vantage, shared, output);
+        self.give_up_before_fin(input.vantage, limits, shared, output);
         self.end_if_acknowledged(shared, output);
     }
 
@@ -339,6 +344,7 @@ impl Reassembler {
         }
         let was_over = self.has_ended();
         let is_in_order = start <= self.offset && !was_over;
+        self.note_urgent(input);
         if input.fin {
             self.note_fin(end, input.vantage, output);
         }
@@ -354,20 +360,30 @@ impl Reassembler {
         let repeated = self.offset.saturating_sub(start).min(length);
         if repeated > 0 {
             self.count_repeated(start, start + repeated, output);
+            self.compare_repeated(start, input.data, repeated, output);
         }
         let fresh = length - repeated;
         let data = skip(input.data, repeated);
         if fresh == 0 {
             return;
         }
+        self.compare_waiting(start + repeated, data, fresh, output);
         if is_in_order {
-            self.advance(data, fresh, input.cut_by, shared, output);
-            self.release_runs(shared, output);
+            self.advance(data, fresh, input.cut_by, limits, shared, output);
+            self.release_runs(limits, shared, output);
         } else {
             let run = Run { data: Vec::new(), length: fresh, cut_by: input.cut_by, losses: shared.losses };
-            self.hold(start + repeated, data, &run, shared, output);
+            self.hold(start + repeated, data, &run, shared);
         }
         self.handle_holes(limits, shared, output);
+    }
+
+    /// Only the last mark counts, and only ahead of what was received before (RFC 9293 §3.8.5, `tcp_check_urg`).
+    fn note_urgent(&mut self, input: Input<'_>) {
+        let at = input.urgent.and_then(|position| self.offset_of(position));
+        if let Some(at) = at.filter(|at| *at >= self.offset) {
+            self.urgent = self.urgent.max(Some(at));
+        }
     }
 
     /// Where two FINs contradict each other, the one that comes first in the stream is reached first.
@@ -380,8 +396,7 @@ impl Reassembler {
             return;
         }
         self.fin = Some(Fin { at, is_kernels_word });
-        let last = self.waiting.as_ref().and_then(|waiting| waiting.runs.last_key_value());
-        if last.is_some_and(|(from, run)| from + run.length > at) {
+        if self.waiting_end().is_some_and(|end| end > at) {
             output.handle_misfit(Misfit::DataAfterFin);
         }
     }
@@ -442,7 +457,14 @@ impl Reassembler {
     }
 
     /// An acknowledgment tells whether the receiver took what the SYN carried. `to`: up to which offset.
-    fn settle_syn_data(&mut self, to: u64, vantage: Vantage, shared: &mut Shared, output: &mut dyn Output) {
+    fn settle_syn_data(
+        &mut self,
+        to: u64,
+        vantage: Vantage,
+        limits: &Limits,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
         let Some(run) = &self.syn_data else { return };
         if self.offset > 0 || to > run.length.max(self.acknowledgeable(vantage, shared)) {
             return;
@@ -450,8 +472,8 @@ impl Reassembler {
         if let (Some(mut run), true) = (self.take_syn_data(shared), to > 0) {
             let taken = to.min(run.length);
             run.data.truncate(usize::try_from(taken).unwrap_or(usize::MAX));
-            self.advance(&run.data, taken, run.cut_by, shared, output);
-            self.release_runs(shared, output);
+            self.advance(&run.data, taken, run.cut_by, limits, shared, output);
+            self.release_runs(limits, shared, output);
         }
     }
 
@@ -481,29 +503,30 @@ impl Reassembler {
         let distance = acknowledgment.distance_from(self.next);
         if !(-FAR_BEHIND..=MAXIMUM_WINDOW).contains(&distance) {
             if is_kernels_word || self.stray_end == Some(acknowledgment) {
-                self.rebase(acknowledgment, shared, output);
+                self.rebase(acknowledgment, limits, shared, output);
                 self.acknowledged = self.offset;
             }
             return;
         }
         self.check_wrap(shared, output);
         let Some(to) = self.offset.checked_add_signed(i64::from(distance)) else { return };
-        self.settle_syn_data(to, vantage, shared, output);
+        self.settle_syn_data(to, vantage, limits, shared, output);
         if to <= self.acknowledged || to > self.acknowledgeable(vantage, shared) {
             return;
         }
         self.acknowledged = to;
+        self.unacknowledged.handle_acknowledgment(to, &mut shared.unacknowledged_bytes);
         if is_kernels_word && self.fin.is_some_and(|fin| to > fin.at + 1) {
             self.fin = None;
             output.handle_misfit(Misfit::FinPassed);
-            self.release_runs(shared, output);
+            self.release_runs(limits, shared, output);
         }
         self.handle_holes(limits, shared, output);
         if is_kernels_word && to > self.offset {
-            self.give_up_to(to, self.cause(shared), shared, output);
+            self.give_up_to(to, self.cause(shared), limits, shared, output);
             self.handle_holes(limits, shared, output);
         }
-        self.give_up_before_fin(vantage, shared, output);
+        self.give_up_before_fin(vantage, limits, shared, output);
         self.end_if_acknowledged(shared, output);
     }
 
@@ -525,10 +548,11 @@ impl Reassembler {
         &mut self,
         to: Option<SequenceNumber>,
         alone: u64,
+        limits: &Limits,
         shared: &mut Shared,
         output: &mut dyn Output,
     ) {
-        self.flush(shared, output);
+        self.flush(limits, shared, output);
         let alone = alone.max(self.bytes_explained(shared));
         if let Some(fin) = self.fin {
             let is_believed = fin.is_kernels_word || self.acknowledged > fin.at;
@@ -539,7 +563,7 @@ impl Reassembler {
         let told = to.and_then(|to| self.bytes_ahead(to)).map(|ahead| self.offset.saturating_add(ahead));
         let acknowledged = (alone > 0).then_some(self.acknowledged);
         if let Some(end) = self.fin.map(|fin| fin.at).or(told.max(acknowledged)) {
-            self.give_up_to(end, self.cause(shared), shared, output);
+            self.give_up_to(end, self.cause(shared), limits, shared, output);
         }
         if self.has_ended() {
             self.end(shared, output);
@@ -547,11 +571,46 @@ impl Reassembler {
         self.forget(shared);
     }
 
+    /// Whether something waits behind a hole.
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether it keeps more copies than any direction may.
+    pub fn keeps_much(&self) -> bool {
+        self.unacknowledged.is_much()
+    }
+
+    /// Gives up what waits, for others: every hole becomes a gap.
+    pub fn give_up_holes(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
+        if !self.is_waiting() {
+            return;
+        }
+        output.handle_limit(Limit::ReassemblyTotal);
+        while let (Some(first), false) = (self.first_waiting(), self.has_ended()) {
+            self.give_up_to(first, GapCause::Limit, limits, shared, output);
+        }
+        self.forget_waiting(shared);
+    }
+
+    /// Gives up the copies of what is not acknowledged, for others.
+    pub fn give_up_copies(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+        if self.keeps_much() {
+            output.handle_limit(Limit::Unacknowledged);
+            self.unacknowledged.forget(&mut shared.unacknowledged_bytes);
+        }
+    }
+
     /// Lets go of what waits without telling.
     pub fn forget(&mut self, shared: &mut Shared) {
         self.forget_syn_data(shared);
+        self.unacknowledged.forget(&mut shared.unacknowledged_bytes);
+        self.forget_waiting(shared);
+    }
+
+    fn forget_waiting(&mut self, shared: &mut Shared) {
         if let Some(waiting) = self.waiting.take() {
-            shared.held_bytes = shared.held_bytes.saturating_sub(waiting.held_bytes);
+            shared.held_bytes = shared.held_bytes.saturating_sub(waiting.held_bytes());
         }
     }
 
@@ -573,12 +632,13 @@ impl Reassembler {
     }
 
     /// Goes on from another position: it is known modulo 4 GiB what lies between, if the position before was right.
-    fn rebase(&mut self, to: SequenceNumber, shared: &mut Shared, output: &mut dyn Output) {
+    fn rebase(&mut self, to: SequenceNumber, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
         if self.fin.take().is_some() {
             output.handle_misfit(Misfit::FinPassed);
         }
-        self.flush(shared, output);
+        self.flush(limits, shared, output);
         self.forget(shared);
+        self.urgent = None;
         let between = bytes_around(self.next, to);
         let length = if self.bytes_explained(shared) >= between { between } else { 0 };
         let cause = self.cause(shared);
@@ -602,7 +662,11 @@ impl Reassembler {
     }
 
     fn first_waiting(&self) -> Option<u64> {
-        self.waiting.as_ref()?.runs.keys().next().copied()
+        self.waiting.as_ref()?.first().map(|(at, _)| at)
+    }
+
+    fn waiting_end(&self) -> Option<u64> {
+        self.waiting.as_ref()?.end()
     }
 
     /// Hands out `length` bytes that are next in order; `data` is what was captured of them.
@@ -611,23 +675,59 @@ impl Reassembler {
         data: &[u8],
         length: u64,
         cut_by: GapCause,
-        shared: &Shared,
+        limits: &Limits,
+        shared: &mut Shared,
         output: &mut dyn Output,
     ) {
-        let known = data.len() as u64;
-        if known > 0 {
-            output.handle_chunk(Chunk::Data(data));
-        }
-        if known < length {
-            self.bytes_missing += length - known;
-            output.handle_chunk(Chunk::Gap { length: length - known, cause: cut_by });
-        }
-        self.step(length);
+        self.keep_copy(data, limits, shared, output);
+        self.hand_out(data, length, cut_by, output);
         self.losses_before = shared.losses;
         if self.fin.is_some_and(|fin| self.offset > fin.at) {
             self.fin = None;
             output.handle_misfit(Misfit::FinPassed);
         }
+    }
+
+    fn keep_copy(&mut self, data: &[u8], limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
+        if self.vantage == Vantage::Leaving {
+            return;
+        }
+        let total = &mut shared.unacknowledged_bytes;
+        let shed = self.unacknowledged.extend(self.offset, data, self.acknowledged, limits, total);
+        // A file may show this direction only.
+        let is_acknowledged = self.vantage == Vantage::Reaching || self.acknowledged > 0;
+        if shed > 0 && is_acknowledged {
+            output.handle_limit(Limit::Unacknowledged);
+        }
+    }
+
+    /// Hands out the next `length` bytes; `cause` tells why those behind `data` are missing.
+    fn hand_out(&mut self, data: &[u8], length: u64, cause: GapCause, output: &mut dyn Output) {
+        let urgent = self.urgent.and_then(|at| at.checked_sub(self.offset)).filter(|ahead| *ahead < length);
+        let Some(ahead) = urgent else {
+            self.hand_out_plain(data, length, cause, output);
+            return;
+        };
+        self.urgent = None;
+        let known = usize::try_from(ahead).unwrap_or(usize::MAX).min(data.len());
+        self.hand_out_plain(data.get(..known).unwrap_or_default(), ahead, cause, output);
+        let byte = skip(data, ahead).first().copied().ok_or(cause);
+        self.bytes_missing += u64::from(byte.is_err());
+        output.handle_urgent(byte);
+        self.step(1);
+        self.hand_out_plain(skip(data, ahead + 1), length - ahead - 1, cause, output);
+    }
+
+    fn hand_out_plain(&mut self, data: &[u8], length: u64, cause: GapCause, output: &mut dyn Output) {
+        let missing = length.saturating_sub(data.len() as u64);
+        if !data.is_empty() {
+            output.handle_chunk(Chunk::Data(data));
+        }
+        if missing > 0 {
+            self.bytes_missing += missing;
+            output.handle_chunk(Chunk::Gap { length: missing, cause });
+        }
+        self.step(length);
     }
 
     fn step(&mut self, length: u64) {
@@ -666,63 +766,45 @@ impl Reassembler {
         }
     }
 
-    /// Keeps what is behind a hole: of `run`, with the bytes `data`. Where it overlaps what already waits, the first
-    /// copy stays.
-    fn hold(&mut self, start: u64, data: &[u8], run: &Run, shared: &mut Shared, output: &mut dyn Output) {
-        let waiting = self.waiting.get_or_insert_default();
-        let end = start + run.length;
-        let Run { cut_by, losses, .. } = *run;
-        let mut position = start;
-        let mut differs = false;
-        let mut fresh = Vec::new();
-        let overlapping_from = waiting
-            .runs
-            .range(..=start)
-            .next_back()
-            .filter(|(at, run)| *at + run.length > start)
-            .map(|(at, _)| *at);
-        for (&at, run) in waiting.runs.range(overlapping_from.unwrap_or(start)..end) {
-            if at > position {
-                fresh.push((position, at));
-            }
-            let shared_from = at.max(start);
-            let shared_to = (at + run.length).min(end);
-            differs |= !copies_agree(
-                skip(data, shared_from - start),
-                skip(&run.data, shared_from - at),
-                shared_to - shared_from,
-            );
-            self.bytes_retransmitted += shared_to - shared_from;
-            position = position.max(at + run.length);
+    /// Tells of bytes that are sent again otherwise.
+    fn compare_repeated(&self, start: u64, data: &[u8], repeated: u64, output: &mut dyn Output) {
+        let again = data.get(..usize::try_from(repeated).unwrap_or(usize::MAX)).unwrap_or(data);
+        if self.unacknowledged.differs(start, again) {
+            let acknowledged = self.acknowledged >= start + repeated;
+            output.handle_misfit(Misfit::RepetitionDiffers { acknowledged });
         }
-        if position < end {
-            fresh.push((position, end));
-        }
-        for (from, to) in fresh {
-            let known = skip(data, from - start);
-            let known = known.get(..usize::try_from(to - from).unwrap_or(usize::MAX)).unwrap_or(known);
-            let run = Run { data: known.to_vec(), length: to - from, cut_by, losses };
-            waiting.held_bytes += run.cost();
-            shared.held_bytes += run.cost();
-            waiting.runs.insert(from, run);
-        }
-        if differs {
+    }
+
+    /// Counts bytes that wait already, and tells where they differ.
+    fn compare_waiting(&mut self, start: u64, data: &[u8], length: u64, output: &mut dyn Output) {
+        let Some(waiting) = &self.waiting else { return };
+        let overlap = waiting.compare(start, data, length);
+        self.bytes_retransmitted += overlap.bytes;
+        if overlap.differs {
             output.handle_misfit(Misfit::OverlapDiffers);
         }
+    }
+
+    /// Keeps what is behind a hole, if the receiver does: of `run`, with the bytes `data`.
+    fn hold(&mut self, start: u64, data: &[u8], run: &Run, shared: &mut Shared) {
+        let waiting = self.waiting.get_or_insert_default();
+        let before = waiting.held_bytes();
+        waiting.insert(start, data, run);
+        shared.held_bytes = (shared.held_bytes + waiting.held_bytes()).saturating_sub(before);
     }
 
     /// Gives up the hole in front where the receiver has passed it or a bound is reached.
     fn handle_holes(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
         while let Some(waiting) = &self.waiting
-            && let Some((&first, run)) = waiting.runs.first_key_value()
+            && let Some((first, run)) = waiting.first()
         {
-            let limit = waiting.limit(limits, shared);
+            let limit = limit_of(waiting, limits, shared);
             if self.has_ended() {
                 // All that waits is behind the FIN: that is none if the receiver has bytes from there.
                 if self.acknowledged >= first + run.length {
                     self.fin = None;
                     output.handle_misfit(Misfit::FinPassed);
-                    self.release_runs(shared, output);
+                    self.release_runs(limits, shared, output);
                     continue;
                 }
                 if let Some(limit) = limit {
@@ -732,10 +814,10 @@ impl Reassembler {
                 return;
             }
             if self.acknowledged >= first {
-                self.give_up_to(first, self.cause(shared), shared, output);
+                self.give_up_to(first, self.cause(shared), limits, shared, output);
             } else if let Some(limit) = limit {
                 output.handle_limit(limit);
-                self.give_up_to(first, GapCause::Limit, shared, output);
+                self.give_up_to(first, GapCause::Limit, limits, shared, output);
             } else {
                 return;
             }
@@ -743,58 +825,68 @@ impl Reassembler {
     }
 
     /// Gives up every hole and hands out what waits, up to the FIN.
-    fn flush(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+    fn flush(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
         while let (Some(first), false) = (self.first_waiting(), self.has_ended()) {
-            self.give_up_to(first, self.cause(shared), shared, output);
+            self.give_up_to(first, self.cause(shared), limits, shared, output);
         }
     }
 
     /// Calls everything missing that is not known up to stream offset `to`, and hands out what follows. Nothing is
     /// missing behind a FIN.
-    fn give_up_to(&mut self, to: u64, cause: GapCause, shared: &mut Shared, output: &mut dyn Output) {
+    fn give_up_to(
+        &mut self,
+        to: u64,
+        cause: GapCause,
+        limits: &Limits,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
         while self.offset < to && !self.has_ended() {
             let to = self.fin.map_or(to, |fin| to.min(fin.at));
             let hole_end = self.first_waiting().map_or(to, |first| first.min(to));
             let length = hole_end.saturating_sub(self.offset);
             if length > 0 {
-                self.bytes_missing += length;
                 self.remember_gap(self.offset, hole_end);
-                output.handle_chunk(Chunk::Gap { length, cause });
-                self.step(length);
+                self.hand_out(&[], length, cause, output);
                 // What was lost since the bytes behind the hole came can explain the next one.
-                let behind = self.waiting.as_ref().and_then(|waiting| waiting.runs.get(&hole_end));
-                self.losses_before = behind.map_or(shared.losses, |run| run.losses);
+                let behind = self.waiting.as_ref().and_then(|waiting| waiting.first());
+                self.losses_before =
+                    behind.filter(|(at, _)| *at <= hole_end).map_or(shared.losses, |(_, run)| run.losses);
             }
-            self.release_runs(shared, output);
+            self.release_runs(limits, shared, output);
         }
     }
 
     /// Hands out what waited and is now next in order.
-    fn release_runs(&mut self, shared: &mut Shared, output: &mut dyn Output) {
+    fn release_runs(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
         while let Some(waiting) = &mut self.waiting {
-            let Some(entry) = waiting.runs.first_entry() else {
+            let Some((at, run)) = waiting.first() else {
                 self.waiting = None;
                 return;
             };
-            let at = *entry.key();
             let is_over = self.fin.is_some_and(|fin| self.offset >= fin.at);
-            if at > self.offset || (is_over && at + entry.get().length > self.offset) {
+            if at > self.offset || (is_over && at + run.length > self.offset) {
                 return;
             }
-            let run = entry.remove();
-            waiting.held_bytes = waiting.held_bytes.saturating_sub(run.cost());
+            let Some((at, run)) = waiting.take_first() else { return };
             shared.held_bytes = shared.held_bytes.saturating_sub(run.cost());
             let repeated = (self.offset - at).min(run.length);
-            self.bytes_retransmitted += repeated;
             if run.length > repeated {
-                self.advance(skip(&run.data, repeated), run.length - repeated, run.cut_by, shared, output);
+                let data = skip(&run.data, repeated);
+                self.advance(data, run.length - repeated, run.cut_by, limits, shared, output);
                 self.losses_before = run.losses;
             }
         }
     }
 
     /// Whoever acknowledges a FIN has all before it, though not all of it was seen. Believed as far as at the end.
-    fn give_up_before_fin(&mut self, vantage: Vantage, shared: &mut Shared, output: &mut dyn Output) {
+    fn give_up_before_fin(
+        &mut self,
+        vantage: Vantage,
+        limits: &Limits,
+        shared: &mut Shared,
+        output: &mut dyn Output,
+    ) {
         let Some(fin) = self.fin.filter(|_| self.is_fin_acknowledged()) else { return };
         let believed = match vantage {
             Vantage::Leaving => u64::MAX,
@@ -802,7 +894,7 @@ impl Reassembler {
             Vantage::Between => self.bytes_explained(shared).max(ALONE),
         };
         if fin.at.saturating_sub(self.offset) <= believed {
-            self.give_up_to(fin.at, self.cause(shared), shared, output);
+            self.give_up_to(fin.at, self.cause(shared), limits, shared, output);
         }
     }
 
@@ -822,33 +914,22 @@ impl Reassembler {
     }
 }
 
-impl Waiting {
-    /// The bound that is reached. Nobody gets more than a share of what is left over all directions, so that those
-    /// who hold much leave room for those who come later.
-    fn limit(&self, limits: &Limits, shared: &Shared) -> Option<Limit> {
-        let left = limits.reassembly_total_bytes.saturating_sub(shared.held_bytes);
-        if self.held_bytes > limits.reassembly_bytes || self.runs.len() > limits.reassembly_runs {
-            Some(Limit::Reassembly)
-        } else if self.held_bytes > left / Limits::SHARES {
-            Some(Limit::ReassemblyTotal)
-        } else {
-            None
-        }
+/// The bound that is reached. Nobody gets more than a share of what is left over all directions, so that those who hold
+/// much leave room for those who come later.
+const fn limit_of(waiting: &Waiting, limits: &Limits, shared: &Shared) -> Option<Limit> {
+    let left = limits.reassembly_total_bytes.saturating_sub(shared.held_bytes);
+    if waiting.held_bytes() > limits.reassembly_bytes || waiting.runs() > limits.reassembly_runs {
+        Some(Limit::Reassembly)
+    } else if waiting.held_bytes() > left / Limits::SHARES {
+        Some(Limit::ReassemblyTotal)
+    } else {
+        None
     }
 }
 
 /// How far ahead a position lies, modulo 4 GiB.
 const fn bytes_around(from: SequenceNumber, to: SequenceNumber) -> u64 {
     to.0.wrapping_sub(from.0) as u64
-}
-
-fn skip(data: &[u8], bytes: u64) -> &[u8] {
-    usize::try_from(bytes).ok().and_then(|bytes| data.get(bytes..)).unwrap_or_default()
-}
-
-fn copies_agree(one: &[u8], other: &[u8], length: u64) -> bool {
-    let known = one.len().min(other.len()).min(usize::try_from(length).unwrap_or(usize::MAX));
-    one.get(..known) == other.get(..known)
 }
 
 #[cfg(test)]
@@ -865,6 +946,7 @@ mod tests {
         misfits: Vec<Misfit>,
         limits: Vec<Limit>,
         breaks: Vec<(u64, GapCause)>,
+        urgent: Vec<Option<u8>>,
         doubts: usize,
         ends: usize,
     }
@@ -886,6 +968,10 @@ mod tests {
         fn handle_break(&mut self, length: u64, cause: GapCause) {
             assert_eq!(self.ends, 0, "nothing follows the end");
             self.breaks.push((length, cause));
+        }
+
+        fn handle_urgent(&mut self, byte: Result<u8, GapCause>) {
+            self.urgent.push(byte.ok());
         }
 
         fn handle_doubt(&mut self) {
@@ -938,6 +1024,7 @@ mod tests {
                 length,
                 cut_by: GapCause::SnapLength,
                 fin,
+                urgent: None,
                 vantage: Vantage::Reaching,
             }
         }
@@ -963,7 +1050,7 @@ mod tests {
         }
 
         fn end(&mut self) {
-            self.reassembler.handle_end(None, 0, &mut self.shared, &mut self.out);
+            self.reassembler.handle_end(None, 0, &self.limits, &mut self.shared, &mut self.out);
         }
 
         fn text(&self) -> String {
@@ -1097,13 +1184,135 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_differing_copies_wins_and_the_difference_is_told() {
+    fn of_differing_copies_behind_a_hole_the_one_that_linux_reads_is_shown_and_the_difference_is_told() {
         let mut bench = Bench::new(1);
-        bench.segment(2, b"llo", false);
-        bench.segment(1, b"eXl", false);
+        bench.segment(2, b"LLo", false);
+        bench.segment(1, b"ell", false);
         bench.segment(0, b"h", false);
         assert_eq!(bench.text(), "hello");
         assert_eq!(bench.out.misfits, [Misfit::OverlapDiffers]);
+        assert_eq!((bench.reassembler.bytes_retransmitted(), bench.shared.held_bytes), (2, 0));
+    }
+
+    #[test]
+    fn bytes_in_order_win_over_those_that_wait_and_the_difference_is_told() {
+        let mut bench = Bench::new(1);
+        bench.segment(2, b"XXXo", false);
+        bench.segment(0, b"hell", false);
+        assert_eq!(bench.text(), "hellXo");
+        assert_eq!(bench.out.misfits, [Misfit::OverlapDiffers]);
+        assert_eq!(bench.reassembler.bytes_retransmitted(), 2);
+    }
+
+    #[test]
+    fn a_repetition_that_differs_is_told_whether_or_not_its_receiver_had_the_bytes() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", false);
+        bench.segment(1, b"e", false);
+        assert!(bench.out.misfits.is_empty());
+        bench.segment(1, b"E", false);
+        bench.acknowledgment(5, true);
+        bench.segment(2, b"L", false);
+        let told = [false, true].map(|acknowledged| Misfit::RepetitionDiffers { acknowledged });
+        assert_eq!((bench.text().as_str(), bench.out.misfits.as_slice()), ("hello", &told[..]));
+        bench.end();
+        assert_eq!(bench.shared.unacknowledged_bytes, 0);
+    }
+
+    #[test]
+    fn what_waited_is_compared_with_other_copies_once_it_is_handed_out() {
+        let mut bench = Bench::new(1);
+        bench.segment(3, b"lo", false);
+        bench.segment(0, b"hel", false);
+        bench.segment(4, b"O!", false);
+        assert_eq!(bench.text(), "hello!");
+        assert_eq!(bench.out.misfits, [Misfit::RepetitionDiffers { acknowledged: false }]);
+    }
+
+    #[test]
+    fn of_what_leaves_the_observed_socket_no_copy_is_kept() {
+        let mut bench = Bench::new(1);
+        let input = Input { vantage: Vantage::Leaving, ..bench.input(0, b"hello", 5, false) };
+        bench.reassembler.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+        assert_eq!(bench.shared.unacknowledged_bytes, 0);
+    }
+
+    #[test]
+    fn beyond_their_bound_bytes_that_are_not_acknowledged_are_not_compared_and_that_is_counted() {
+        let mut bench = Bench::new(1);
+        bench.limits.unacknowledged_bytes = 4;
+        bench.segment(0, b"hello", false);
+        assert_eq!(bench.out.limits, [Limit::Unacknowledged]);
+        bench.segment(0, b"Hell", false);
+        assert!(bench.out.misfits.is_empty());
+        bench.acknowledgment(5, true);
+        bench.segment(5, b"you", false);
+        assert_eq!(bench.out.limits.len(), 1);
+    }
+
+    #[test]
+    fn a_file_of_one_direction_reaches_no_bound_for_want_of_acknowledgments() {
+        let mut bench = Bench::new(1);
+        bench.limits.unacknowledged_bytes = 4;
+        let input = Input { vantage: Vantage::Between, ..bench.input(0, b"hello", 5, false) };
+        bench.reassembler.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+        assert!(bench.out.limits.is_empty());
+    }
+
+    impl Bench {
+        /// A segment whose urgent byte is so many ahead of its first.
+        fn urgent(&mut self, offset: u32, data: &[u8], ahead: u32) {
+            let length = u32::try_from(data.len()).unwrap();
+            let urgent = Some(self.initial.plus(offset + ahead));
+            let input = Input { urgent, ..self.input(offset, data, length, false) };
+            self.reassembler.handle_segment(input, &self.limits, &mut self.shared, &mut self.out);
+        }
+    }
+
+    #[test]
+    fn an_urgent_byte_is_taken_out_of_the_stream() {
+        for ahead in 0..5 {
+            let mut bench = Bench::new(u32::MAX - 2);
+            bench.urgent(0, b"hello", ahead);
+            bench.segment(5, b" you", false);
+            let mut expected = "hello you".to_owned();
+            let urgent = expected.remove(ahead as usize);
+            assert_eq!((bench.text(), &bench.out.urgent[..]), (expected, &[Some(urgent as u8)][..]));
+        }
+    }
+
+    #[test]
+    fn an_urgent_byte_may_be_announced_before_it_comes() {
+        for announcement in [&b"he"[..], b""] {
+            let mut bench = Bench::new(1);
+            bench.urgent(0, announcement, 3);
+            bench.segment(4, b"o", false);
+            bench.segment(0, b"hel!", false);
+            assert_eq!((bench.text().as_str(), &bench.out.urgent[..]), ("helo", &[Some(b'!')][..]));
+        }
+    }
+
+    #[test]
+    fn an_urgent_mark_counts_once_and_a_later_one_replaces_one_that_was_not_reached() {
+        let mut bench = Bench::new(1);
+        bench.urgent(0, b"hello", 1);
+        bench.urgent(0, b"hello", 1);
+        assert_eq!((bench.text().as_str(), bench.out.urgent.len()), ("hllo", 1));
+        bench.urgent(6, b"ou", 0);
+        bench.urgent(8, b"!?", 1);
+        bench.urgent(8, b"!?", 0);
+        bench.segment(5, b"y", false);
+        assert_eq!((bench.text().as_str(), &bench.out.urgent[1..]), ("hlloyou!", &[Some(b'?')][..]));
+    }
+
+    #[test]
+    fn an_urgent_byte_that_was_not_seen_is_missing_and_no_part_of_the_gap() {
+        let mut bench = Bench::new(1);
+        bench.urgent(0, b"he", 3);
+        bench.segment(5, b"you", false);
+        bench.acknowledgment(8, true);
+        assert_eq!((bench.text().as_str(), &bench.out.urgent[..]), ("he··you", &[None][..]));
+        assert_eq!(bench.reassembler.bytes_missing(), 3);
     }
 
     #[test]
@@ -1158,7 +1367,7 @@ mod tests {
             let mut bench = Bench::new(1);
             bench.segment(0, b"hello", false);
             bench.acknowledgment_from(acknowledged, Vantage::Between);
-            bench.reassembler.handle_end(None, ALONE, &mut bench.shared, &mut bench.out);
+            bench.reassembler.handle_end(None, ALONE, &bench.limits, &mut bench.shared, &mut bench.out);
             assert_eq!(bench.reassembler.bytes_missing(), missing);
         }
     }

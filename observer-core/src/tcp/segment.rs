@@ -41,6 +41,12 @@ impl Segment<'_> {
         self.sequence.plus(self.flags.syn() as u32)
     }
 
+    /// Position of the byte that is urgent, as every system reads it: the one before the pointer (RFC 6093 §3.4).
+    pub fn urgent_position(&self) -> Option<SequenceNumber> {
+        let ahead = u32::from(self.urgent_pointer.saturating_sub(1));
+        (self.flags.urg() && !self.flags.syn()).then(|| self.sequence.plus(ahead))
+    }
+
     /// Position behind the last byte that the sender has received, where bytes are missing before it: the highest
     /// right edge of its selective acknowledgment (RFC 2018 §3).
     pub fn sacked_to(&self) -> Option<SequenceNumber> {
@@ -216,9 +222,10 @@ fn skip_extension_headers(data: &[u8], mut next_header: u8) -> Result<usize, NoS
             HOP_BY_HOP | ROUTING | DESTINATION => |length: u8| (usize::from(length) + 1) * 8,
             AUTHENTICATION => |length: u8| (usize::from(length) + 2) * 4,
             FRAGMENT => {
-                let [_, _, high, low] = extension.ok_or(NoSegment::Malformed)?;
+                let [following, _, high, low] = extension.ok_or(NoSegment::Malformed)?;
                 if u16::from_be_bytes([*high, *low]) & 0xfff9 != 0 {
-                    return Err(NoSegment::Fragment);
+                    let is_tcp = *following == PROTOCOL_TCP;
+                    return Err(if is_tcp { NoSegment::Fragment } else { NoSegment::OtherProtocol });
                 }
                 |_| 8
             }
@@ -371,6 +378,63 @@ mod tests {
     fn endless_extension_headers_end() {
         let packet = ipv6(0, &[0; 200]);
         assert_eq!(parse(&packet, u32::try_from(packet.len()).unwrap()), Err(NoSegment::Malformed));
+    }
+
+    #[test]
+    fn every_extension_header_that_may_stand_before_tcp_is_stepped_over() {
+        // Routing with two addresses, authentication with a 12-byte digest, and destination options.
+        let routing = [&[51, 4, 2, 0][..], &[0; 36]].concat();
+        let authentication = [&[60, 4, 0, 0][..], &[0; 20]].concat();
+        let destination = [PROTOCOL_TCP, 0, 1, 4, 0, 0, 0, 0];
+        let packet = ipv6(43, &[&routing[..], &authentication, &destination].concat());
+        let segment = parse(&packet, u32::try_from(packet.len()).unwrap()).unwrap();
+        assert_eq!((segment.source.port(), segment.payload), (7272, &b"hi"[..]));
+    }
+
+    #[test]
+    fn a_jumbogram_has_the_capture_s_length() {
+        // RFC 2675: hop-by-hop options with the length, and none in the header.
+        let mut packet = ipv6(0, &[PROTOCOL_TCP, 0, 0xc2, 4, 0, 1, 0x11, 0x86]);
+        packet.extend([7; 70_000]);
+        packet[4..6].copy_from_slice(&[0, 0]);
+        let segment = parse(&packet, u32::try_from(packet.len()).unwrap()).unwrap();
+        assert_eq!((segment.payload_length, segment.payload.len()), (70_002, 70_002));
+    }
+
+    #[test]
+    fn ipv6_fragments_of_tcp_are_named_as_such() {
+        // The first, which has the TCP header, and one behind it.
+        for offset_and_more in [[0, 1], [0x05, 0xb0]] {
+            let [high, low] = offset_and_more;
+            let packet = ipv6(44, &[PROTOCOL_TCP, 0, high, low, 1, 2, 3, 4]);
+            assert_eq!(parse(&packet, 200), Err(NoSegment::Fragment));
+            let packet = ipv6(44, &[17, 0, high, low, 1, 2, 3, 4]);
+            assert_eq!(parse(&packet, 200), Err(NoSegment::OtherProtocol));
+        }
+    }
+
+    #[test]
+    fn ipv4_options_are_stepped_over() {
+        let mut packet = ipv4(b"hello", 53);
+        packet[0] = 0x48;
+        // No operation, record route of one address, end.
+        packet.splice(20..20, [1, 7, 7, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let segment = parse(&packet, 57).unwrap();
+        assert_eq!((segment.source.port(), segment.payload_length), (7272, 1));
+        packet[2..4].copy_from_slice(&57_u16.to_be_bytes());
+        assert_eq!(parse(&packet, 57).unwrap().payload, b"hello");
+    }
+
+    #[test]
+    fn the_urgent_byte_is_the_one_before_the_pointer() {
+        let at = |flags, pointer| {
+            let mut packet = ipv4(b"hello", 45);
+            (packet[33], packet[39]) = (flags, pointer);
+            parse(&packet, 45).unwrap().urgent_position()
+        };
+        assert_eq!(at(Flags::URG, 3), Some(SequenceNumber(9)));
+        assert_eq!(at(Flags::URG, 0), Some(SequenceNumber(7)));
+        assert_eq!((at(Flags::ACK, 3), at(Flags::URG | Flags::SYN, 3)), (None, None));
     }
 
     #[test]

@@ -134,6 +134,29 @@ impl Assembly {
         }
     }
 
+    /// Whether it takes room.
+    pub(super) const fn holds_bytes(&self) -> bool {
+        self.known.capacity() > 0
+    }
+
+    /// Lets go of what is known: it is missing, and what comes is kept again.
+    pub(super) fn give_up(&mut self, held: &mut Held) {
+        if !self.holds_bytes() {
+            return;
+        }
+        held.bytes = held.bytes.saturating_sub(self.known.capacity());
+        self.known = Vec::new();
+        if self.offset > 0 {
+            let is_known = self.missing.iter().all(|hole| hole.length.is_some());
+            self.missing.clear();
+            self.missing.push(Missing { offset: 0, length: is_known.then_some(self.offset) });
+            if !is_known {
+                // Offsets count from what is seen first of it.
+                self.offset = 0;
+            }
+        }
+    }
+
     /// The next `length` bytes are missing.
     pub(super) fn skip(&mut self, length: u64, held: &Held) -> Option<Limit> {
         if length == 0 {

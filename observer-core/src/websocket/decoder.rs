@@ -481,6 +481,25 @@ impl Decoder {
         }
     }
 
+    /// Whether payload of what is unfinished is held.
+    pub fn holds_payload(&self) -> bool {
+        let message = self.message.as_ref().map(|message| &message.payload);
+        [message, self.apart.as_deref(), self.wire.as_deref()]
+            .into_iter()
+            .flatten()
+            .any(Assembly::holds_bytes)
+    }
+
+    /// Lets go of the payload of what is unfinished: what came of it is missing. Returns whether there was any.
+    pub fn give_up_payload(&mut self, shared: &mut Shared) -> bool {
+        let held = self.holds_payload();
+        let message = self.message.as_mut().map(|message| &mut message.payload);
+        for assembly in [message, self.apart.as_deref_mut(), self.wire.as_deref_mut()].into_iter().flatten() {
+            assembly.give_up(&mut shared.held);
+        }
+        held
+    }
+
     /// What was taken for the place is none: forgets what was read since.
     fn fail(&mut self, output: &mut Output<'_>) {
         if self.trust.has_frames() {

@@ -75,7 +75,11 @@ pub fn observe_egress(context: SkBuffContext) -> i32 {
 #[inline(always)]
 fn observe(context: &SkBuffContext, direction: u8) {
     let skb = Skb::new(context);
-    let observed_port = if SIDE.load() == SIDE_CLIENT { skb.remote_port() } else { skb.local_port() };
+    let local_port = match skb.local_port() {
+        0 if direction == DIRECTION_EGRESS => skb.port_of_reset(),
+        port => port,
+    };
+    let observed_port = if SIDE.load() == SIDE_CLIENT { skb.remote_port() } else { local_port };
     if !is_observed(observed_port) {
         return;
     }
@@ -127,7 +131,7 @@ fn observe(context: &SkBuffContext, direction: u8) {
         packet_length,
         offset: 0,
         captured_length: 0,
-        local_port: skb.local_port(),
+        local_port,
         remote_port: skb.remote_port(),
         local_address: skb.local_address(family),
         remote_address: skb.remote_address(family),

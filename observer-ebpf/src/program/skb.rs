@@ -137,28 +137,49 @@ impl<'a> Skb<'a> {
         unsafe { bpf_skb_cgroup_id(self.skb) }
     }
 
-    /// No payload, and no flag that means more than "I have read so far". What cannot be parsed is not one.
+    /// Source port of a RST of a connected socket, else 0. A socket that breaks its connection off gives its port back
+    /// before it sends the RST, so that only the header tells it.
     #[inline(always)]
-    pub(super) fn is_pure_acknowledgement(&self, packet_length: u32) -> bool {
-        let Ok(version_and_length) = self.context.load::<u8>(0) else {
-            return false;
+    pub(super) fn port_of_reset(&self) -> u16 {
+        if self.remote_port() == 0 {
+            // One that the kernel answers with for sockets that are gone.
+            return 0;
+        }
+        let Some(tcp) = self.tcp_offset() else {
+            return 0;
         };
+        match (self.context.load::<[u8; 2]>(tcp), self.context.load::<u8>(tcp + 13)) {
+            (Ok(port), Ok(flags)) if flags & TCP_FLAG_RST != 0 => u16::from_be_bytes(port),
+            _ => 0,
+        }
+    }
+
+    /// Where the TCP header begins, if it stands right behind the IP header.
+    #[inline(always)]
+    fn tcp_offset(&self) -> Option<usize> {
+        let version_and_length = self.context.load::<u8>(0).ok()?;
         let (header_bytes, protocol) = match version_and_length >> 4 {
             4 => (u32::from(version_and_length & 0xf) * 4, self.context.load::<u8>(9)),
             6 => (IPV6_HEADER_BYTES, self.context.load::<u8>(6)),
-            _ => return false,
+            _ => return None,
         };
-        if protocol != Ok(IPPROTO_TCP) {
-            return false;
-        }
-        let Ok(data_offset) = self.context.load::<u8>(header_bytes as usize + 12) else {
+        (protocol == Ok(IPPROTO_TCP)).then_some(header_bytes as usize)
+    }
+
+    /// No payload, and no flag that means more than "I have read so far". What cannot be parsed is not one.
+    #[inline(always)]
+    pub(super) fn is_pure_acknowledgement(&self, packet_length: u32) -> bool {
+        let Some(tcp) = self.tcp_offset() else {
             return false;
         };
-        let Ok(flags) = self.context.load::<u8>(header_bytes as usize + 13) else {
+        let Ok(data_offset) = self.context.load::<u8>(tcp + 12) else {
+            return false;
+        };
+        let Ok(flags) = self.context.load::<u8>(tcp + 13) else {
             return false;
         };
         let tcp_bytes = u32::from(data_offset >> 4) * 4;
-        packet_length == header_bytes + tcp_bytes
+        packet_length == tcp as u32 + tcp_bytes
             && flags & (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST | TCP_FLAG_URG) == 0
     }
 }

@@ -226,6 +226,8 @@ fn write_payload<M: SerializeMap>(map: &mut M, payload: &Payload<'_>) -> Result<
 fn write_summary<M: SerializeMap>(map: &mut M, summary: &Summary) -> Result<(), M::Error> {
     map.serialize_entry("packets", &summary.packets)?;
     map.serialize_entry("packets_ignored", &summary.packets_ignored)?;
+    map.serialize_entry("packets_fragments", &summary.packets_fragments)?;
+    map.serialize_entry("packets_malformed", &summary.packets_malformed)?;
     map.serialize_entry("connections", &summary.connections)?;
     map.serialize_entry("connections_open", &summary.connections_open)?;
     map.serialize_entry("connections_incomplete", &summary.connections_incomplete)?;

@@ -73,6 +73,14 @@ fn missing(summary: &Summary) -> Vec<String> {
             lines.push(format!("{packets} whose beginning alone was captured"));
         }
     }
+    if summary.packets_fragments > 0 {
+        let fragments = count(summary.packets_fragments, "fragment", "fragments");
+        lines.push(format!("{fragments} of IP packets, which are not put together"));
+    }
+    if summary.packets_malformed > 0 {
+        let packets = count(summary.packets_malformed, "packet", "packets");
+        lines.push(format!("{packets} malformed, or cut before the end of the TCP header"));
+    }
     for (cause, &gaps) in GapCause::ALL.into_iter().zip(&summary.gaps) {
         if gaps > 0 {
             lines.push(format!("{} {}", count(gaps, "gap", "gaps"), cause_words(cause)));
@@ -129,7 +137,12 @@ mod tests {
 
     #[test]
     fn every_kind_of_loss_is_named() {
-        let mut summary = Summary { connections_incomplete: 1, ..Summary::default() };
+        let mut summary = Summary {
+            connections_incomplete: 1,
+            packets_fragments: 1,
+            packets_malformed: 2,
+            ..Summary::default()
+        };
         summary.gaps = [1, 2, 3, 4];
         summary.limits = [1; Limit::ALL.len()];
         summary.account[1].bytes_missing = 77;
@@ -146,6 +159,8 @@ mod tests {
         for said in [
             "6 packets lost by the capture: ring full",
             "8 packets cut short",
+            "1 fragment of IP packets, which are not put together",
+            "2 packets malformed, or cut before the end of the TCP header",
             "3 packets whose beginning alone was captured",
             "1 gap cut off by the snap length",
             "2 gaps lost by the capture",

@@ -3,6 +3,7 @@
 //! Owns nothing but its modules; one binary, since each test binary is linked anew. Peers are the bundled chat server,
 //! tungstenite, npm's `ws` and Python's `websockets`: never the observer's own decoder, which would hide its mistakes.
 
+mod by_hand;
 mod chat;
 mod losses;
 mod network;
@@ -10,6 +11,7 @@ mod options;
 mod peers;
 mod running;
 mod support;
+mod tcp;
 mod tcpdump;
 mod tshark;
 

@@ -362,7 +362,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(server: SocketAddr, path: &str) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
+        Self::over(TcpStream::connect(server).unwrap(), server, path)
+    }
+
+    /// The same on a connection that is there.
+    pub fn over(stream: TcpStream, server: SocketAddr, path: &str) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let address = stream.local_addr().unwrap();
@@ -370,6 +374,11 @@ impl Client {
         let (socket, _) =
             client_with_config(url, Counted { stream, sent: 0, received: 0 }, Some(unbounded())).unwrap();
         Self { socket, address, log: Log::default() }
+    }
+
+    /// Its TCP connection.
+    pub fn stream(&self) -> &TcpStream {
+        &self.socket.get_ref().stream
     }
 
     pub fn send(&mut self, text: &str) {

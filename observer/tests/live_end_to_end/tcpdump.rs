@@ -120,12 +120,20 @@ fn a_file_that_tcpdump_wrote_on_any_interface_gives_the_same_as_the_live_run() {
 
 /// Packets without their time, each with the lines of its bytes, sorted: both have them in the order of their own hook.
 fn without_times(lines: &[String]) -> Vec<String> {
-    let has_time =
-        |line: &str| line.as_bytes().get(2) == Some(&b':') && line.as_bytes().get(8) == Some(&b'.');
+    // With -A a line of payload may begin with anything.
+    let behind_time = |line: &str| {
+        let (time, packet) = line.split_once(' ')?;
+        let is_time = time.len() >= 15
+            && time.bytes().zip(*b"00:00:00.000000").all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                form => byte == form,
+            });
+        is_time.then(|| packet.to_owned())
+    };
     let mut packets: Vec<String> = Vec::new();
     for line in lines {
-        if has_time(line) {
-            packets.push(line.split_once(' ').unwrap().1.to_owned());
+        if let Some(packet) = behind_time(line) {
+            packets.push(packet);
         } else if let Some(packet) = packets.last_mut() {
             packet.push('\n');
             packet.push_str(line);

@@ -2,11 +2,13 @@
 //!
 //! Owns nothing but its modules; one binary, since each test binary is linked anew.
 
+mod captures;
 mod explain;
 mod filters;
 mod golden;
 mod live_refused;
 mod logged;
+mod losses;
 mod packets;
 mod reading;
 mod streams;

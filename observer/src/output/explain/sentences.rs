@@ -331,6 +331,7 @@ const fn chinese_anomaly(code: AnomalyCode) -> &'static str {
         AnomalyCode::SynOnOpenConnection => "连接上出现了不属于它的 SYN",
         AnomalyCode::ResetOutOfSequence => "RST 的序列号不是接收方期待的下一个",
         AnomalyCode::OverlapDiffers => "TCP 流的同一位置被发送了不同的字节",
+        AnomalyCode::UrgentData => "有一个字节作为紧急数据发送：它不属于接收方读到的数据流",
         AnomalyCode::SegmentOutsideWindow => "TCP 报文段远在对方可接收的范围之外",
         AnomalyCode::DataAfterFin => "TCP 报文段的字节位于流的结尾之后",
         AnomalyCode::LateDataAfterGap => "已放弃等待的字节后来才到达",
