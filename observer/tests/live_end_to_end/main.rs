@@ -4,6 +4,7 @@
 //! tungstenite, npm's `ws` and Python's `websockets`: never the observer's own decoder, which would hide its mistakes.
 
 mod chat;
+mod late;
 mod losses;
 mod network;
 mod peers;
