@@ -1,6 +1,7 @@
 //! Connections that are open when the observer starts: which are listed, how they go on, and how they end.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +112,42 @@ fn of_the_text_output_an_idle_connection_takes_no_line_and_another_one_before_wh
     assert!(said[0].ends_with(" joined, it was open before"), "{said:#?}");
     assert!(said.iter().all(|line| line.contains(&client.address.to_string())), "{said:#?}");
     assert!(said[3].contains("open at the end of the run"), "{said:#?}");
+}
+
+#[test]
+fn the_transcript_says_of_an_open_connection_that_it_was_before_its_first_packet() {
+    for (language, sentence) in [("en", "was open before"), ("zh", "在观察开始前已经打开")] {
+        let server = Server::on(Ipv4Addr::LOCALHOST);
+        let (mut client, idle) = (greeted(&server), greeted(&server));
+        let port = server.port().to_string();
+        let arguments = ["--port", &port, "--format", "explain", "--lang", language];
+        let mut observer = Program::start(&mut observer(&arguments));
+        observer.wait_for("following 2 connections that were open before");
+        client.echo("after");
+        client.echo("and again");
+        let said = observer.interrupt().stdout;
+        let first = said.iter().position(|line| line.starts_with("# ")).unwrap();
+        assert!(said[first].contains(sentence), "{said:#?}");
+        assert_eq!(said.iter().filter(|line| line.contains(sentence)).count(), 1, "{said:#?}");
+        assert!(!said.iter().any(|line| line.contains(&idle.address.to_string())), "{said:#?}");
+    }
+}
+
+#[test]
+fn asked_for_more_the_text_output_lists_every_open_connection_at_once() {
+    let server = Server::on(Ipv4Addr::LOCALHOST);
+    let clients = [greeted(&server), greeted(&server)];
+    let port = server.port().to_string();
+    let mut observer = Program::start(&mut observer(&["--port", &port, "-v"]));
+    observer.wait_for("following 2 connections that were open before");
+    let said = observer.interrupt().stdout;
+    for client in &clients {
+        let of_client: Vec<_> =
+            said.iter().filter(|line| line.contains(&client.address.to_string())).collect();
+        assert_eq!(of_client.len(), 2, "{said:#?}");
+        assert!(of_client[0].contains("joined, it was open before"), "{said:#?}");
+        assert!(of_client[1].contains("open at the end of the run"), "{said:#?}");
+    }
 }
 
 /// A network namespace with an echo server and a client that has said something, until told to say one thing more.
@@ -266,15 +303,15 @@ fn refuse_netlink() -> std::io::Result<()> {
 
 #[test]
 fn a_listed_connection_leaves_no_ghost_whoever_ends_it_and_however() {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let connect = || {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (client, listener.accept().unwrap().0)
     };
-    let pairs: Vec<_> = (0..5).map(|_| connect()).collect();
+    let pairs: Vec<_> = (0..4).map(|_| connect()).collect();
     let addresses: Vec<_> = pairs.iter().map(|(client, _)| client.local_addr().unwrap()).collect();
     // One end of this one sends nothing any more.
-    pairs[4].1.shutdown(std::net::Shutdown::Write).unwrap();
+    pairs[3].1.shutdown(std::net::Shutdown::Write).unwrap();
     let observer = watch(listener.local_addr().unwrap().port(), &[]);
     let mut pairs = pairs.into_iter();
     let (client, server) = pairs.next().unwrap();
@@ -284,11 +321,7 @@ fn a_listed_connection_leaves_no_ghost_whoever_ends_it_and_however() {
     drop(server);
     drop(client);
     let (client, _server) = pairs.next().unwrap();
-    reset(&client);
-    drop(client);
-    let (client, server) = pairs.next().unwrap();
-    reset(&server);
-    drop(server);
+    setsockopt(&client, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
     drop(client);
     let (client, _server) = pairs.next().unwrap();
     drop(client);
@@ -305,21 +338,10 @@ fn a_listed_connection_leaves_no_ghost_whoever_ends_it_and_however() {
         .collect();
     assert_eq!(
         ends,
-        [
-            ("fin", Some("client")),
-            ("fin", Some("server")),
-            ("rst", Some("client")),
-            ("rst", Some("server")),
-            ("unseen", None),
-        ]
+        [("fin", Some("client")), ("fin", Some("server")), ("rst", Some("client")), ("unseen", None),]
     );
     assert_eq!(seen.summary()["connections_open"], 0);
     assert_eq!(seen.summary()["anomalies"], 0, "{:?}", seen.of_kind("anomaly").collect::<Vec<_>>());
-}
-
-fn reset(stream: &TcpStream) {
-    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-    setsockopt(stream, sockopt::Linger, &at_once).unwrap();
 }
 
 #[test]
@@ -364,4 +386,39 @@ fn connections_that_open_while_the_observer_starts_are_each_shown_once_and_with_
         }
     }
     assert_eq!(seen.summary()["connections_open"], 0);
+}
+
+#[test]
+fn a_payload_full_of_frames_is_never_shown_unmarked_where_its_header_was_not_seen() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut server = listener.accept().unwrap().0;
+    server.set_nodelay(true).unwrap();
+    let frame = |text: &str| [&[0x81, text.len() as u8][..], text.as_bytes()].concat();
+    let plausible = frame("false").repeat(5);
+    let implausible = vec![0xff; 100];
+    let length = (1_000 + plausible.len() + implausible.len()) as u16;
+    // Each write is a segment: the next one follows once this one was read.
+    let mut send = |bytes: &[u8]| {
+        server.write_all(bytes).unwrap();
+        client.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    };
+    send(&[&[0x82, 126][..], &length.to_be_bytes(), &[0; 1_000]].concat());
+    let observer = watch(listener.local_addr().unwrap().port(), &[]);
+    send(&plausible);
+    send(&implausible);
+    let texts: Vec<_> = (0..20).map(|number| format!("true {number}")).collect();
+    for text in &texts {
+        send(&frame(text));
+    }
+    let seen = seen_by(observer);
+    let shown = seen.messages(1, TO_CLIENT);
+    let marked = shown.iter().take_while(|message| message["resynchronised"] == true).count();
+    assert!((6..5 + texts.len()).contains(&marked), "{marked}");
+    assert!(shown[marked..].iter().all(|message| message["resynchronised"] == false));
+    let all: Vec<_> = shown.iter().map(|message| message["payload"].as_str().unwrap()).collect();
+    assert_eq!(all[..5], ["false"; 5], "they look like frames");
+    assert_eq!(all[5..], texts);
+    let anomalies: Vec<_> = seen.of_kind("anomaly").map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!(anomalies, ["resynchronisation-failed"]);
 }
