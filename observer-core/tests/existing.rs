@@ -305,7 +305,9 @@ fn a_half_closed_connection_ends_with_its_other_half() {
         let mut conversation = later(40_000);
         let existing = ExistingConnection { ended_by: Some(ended_by), ..listed(&conversation) };
         let text = if other_is_client { masked("the rest") } else { unmasked("the rest") };
-        conversation.send(other_is_client, &text).acknowledge(!other_is_client).fin(other_is_client);
+        let close = close(1000, other_is_client.then_some(MASK));
+        conversation.send(other_is_client, &text).acknowledge(!other_is_client);
+        conversation.send(other_is_client, &close).fin(other_is_client);
         let run = Run::new(Config::default(), &[existing]).packets(&conversation.packets);
         assert_eq!(closed(&run.lines), "");
         let run = run.time(conversation.clock + 5 * SECOND);

@@ -2,18 +2,21 @@
 //!
 //! Owns: asking every network namespace that can be entered, and the choice of what is watched among the answers. Must
 //! not know: tokio, TCP's bytes, or output. Bounded by: the number of connections that the caller names,
-//! [`NAMESPACES_MAX`] network namespaces, [`CGROUPS_MAX`] cgroups, and one buffer as large as the kernel's answers.
+//! [`NAMESPACES_MAX`] network namespaces, [`CGROUPS_MAX`] cgroups, [`TIME_MAX`], and one buffer as large as the kernel's
+//! answers.
 //!
 //! A socket's cookie is what events carry, too: so a listed connection and its later packets meet. What cannot be
 //! listed is a [`Shortfall`]; such connections appear with their first packet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -36,6 +39,10 @@ use crate::interfaces::netns_cookie;
 
 /// Network namespaces looked at, besides the observer's own.
 const NAMESPACES_MAX: usize = 1_024;
+
+/// After so long no further network namespace is looked at: for each the kernel goes through the sockets of all, and
+/// meanwhile nobody takes packets out of the ring.
+const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Cgroups below the one attached to whose sockets are told from others.
 const CGROUPS_MAX: usize = 65_536;
@@ -103,8 +110,10 @@ pub enum Shortfall {
          CAP_SYS_PTRACE, or root on the host"
     )]
     NamespacesNotPermitted,
-    /// There are too many network namespaces.
-    #[error("{NAMESPACES_MAX} network namespaces are looked at, and {0} more are not")]
+    /// There are too many network namespaces, or looking at them takes too long.
+    #[error(
+        "those in {0} of the other network namespaces and containers are not looked for, since it would take too long"
+    )]
     NamespacesLeftOut(usize),
     /// There are too many connections.
     #[error("{0} are followed, and there are more")]
@@ -151,6 +160,7 @@ impl Existing {
     }
 
     fn gather_on_this_thread(&mut self, watched: &Watched, only_own_namespace: bool) {
+        let begun = Instant::now();
         if let Err(error) = self.list_namespace(watched) {
             self.note(match error.raw_os_error() {
                 Some(libc::ENOENT | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {
@@ -163,28 +173,35 @@ impl Existing {
         if only_own_namespace {
             return;
         }
-        let Namespaces { paths, is_any_hidden, left_out } = Namespaces::find(Path::new("/proc"));
+        let Namespaces { processes, is_any_hidden, mut left_out } = Namespaces::find(Path::new("/proc"));
         // With it, only processes are hidden that may do more than the observer.
         let may_look = own_capabilities().is_some_and(|own| own & (1 << CAP_SYS_PTRACE) != 0);
         if is_any_hidden && !may_look {
             self.note(Shortfall::NamespacesNotPermitted);
         }
-        if left_out > 0 {
-            self.note(Shortfall::NamespacesLeftOut(left_out));
-        }
-        for path in paths {
+        for process in processes {
             if self.has_enough {
                 break;
             }
-            match enter(&path).and_then(|()| self.list_namespace(watched)) {
+            if !has_tcp_sockets(&process) {
+                continue;
+            }
+            if begun.elapsed() > TIME_MAX {
+                left_out += 1;
+                continue;
+            }
+            match enter(&process).and_then(|()| self.list_namespace(watched)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.note(Shortfall::NamespacesNotPermitted);
                 }
-                // Its process has ended, and most often the namespace with it.
+                // It has ended, and most often the namespace with it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.note(Shortfall::Failed(error)),
             }
+        }
+        if left_out > 0 {
+            self.note(Shortfall::NamespacesLeftOut(left_out));
         }
     }
 
@@ -353,10 +370,10 @@ impl InterfaceAddresses {
     }
 }
 
-/// Other network namespaces than this process's, each by the file of one process in it.
+/// Other network namespaces than this process's, each by the directory of one process in it.
 #[derive(Debug, Default)]
 struct Namespaces {
-    paths: Vec<PathBuf>,
+    processes: Vec<PathBuf>,
     /// Whether the kernel refused to tell that of a process.
     is_any_hidden: bool,
     left_out: usize,
@@ -364,9 +381,8 @@ struct Namespaces {
 
 impl Namespaces {
     fn find(proc: &Path) -> Self {
-        let of = |process: &str| proc.join(process).join("ns/net");
-        let inode = |path: &Path| path.metadata().map(|metadata| metadata.ino());
-        let own = inode(&of("self")).ok();
+        let inode = |process: &Path| process.join("ns/net").metadata().map(|metadata| metadata.ino());
+        let own = inode(&proc.join("self")).ok();
         let mut namespaces = Self::default();
         let mut found = BTreeMap::new();
         let Ok(entries) = proc.read_dir() else { return namespaces };
@@ -376,23 +392,37 @@ impl Namespaces {
             else {
                 continue;
             };
-            let path = of(process);
-            match inode(&path) {
-                Ok(inode) => _ = found.entry(inode).or_insert(path),
+            let process = proc.join(process);
+            match inode(&process) {
+                Ok(inode) => _ = found.entry(inode).or_insert(process),
                 // Else it has ended.
                 Err(error) => namespaces.is_any_hidden |= error.kind() == io::ErrorKind::PermissionDenied,
             }
         }
         namespaces.left_out = found.len().saturating_sub(NAMESPACES_MAX + usize::from(own.is_some()));
         let others = found.into_iter().filter(|(inode, _)| Some(*inode) != own);
-        namespaces.paths = others.map(|(_, path)| path).take(NAMESPACES_MAX).collect();
+        namespaces.processes = others.map(|(_, process)| process).take(NAMESPACES_MAX).collect();
         namespaces
     }
 }
 
-/// Moves this thread to another network namespace.
-fn enter(namespace: &Path) -> io::Result<()> {
-    Ok(setns(std::fs::File::open(namespace)?, CloneFlags::CLONE_NEWNET)?)
+/// Whether there is any TCP socket in the network namespace of a process, as far as can be read.
+fn has_tcp_sockets(process: &Path) -> bool {
+    ["net/sockstat", "net/sockstat6"].iter().any(|file| {
+        fs::read_to_string(process.join(file)).map_or(true, |text| tcp_sockets_in_use(&text) != Some(0))
+    })
+}
+
+/// From /proc/net/sockstat, `TCP: inuse 4 …`, or /proc/net/sockstat6, `TCP6: inuse 4`.
+fn tcp_sockets_in_use(text: &str) -> Option<u64> {
+    let words =
+        text.lines().find_map(|line| line.strip_prefix("TCP").filter(|rest| rest.contains(": inuse ")))?;
+    words.split_ascii_whitespace().skip_while(|word| *word != "inuse").nth(1)?.parse().ok()
+}
+
+/// Moves this thread to the network namespace of a process.
+fn enter(process: &Path) -> io::Result<()> {
+    Ok(setns(File::open(process.join("ns/net"))?, CloneFlags::CLONE_NEWNET)?)
 }
 
 fn ask(socket: &Socket, family: u8, watched: &Watched) -> io::Result<()> {
@@ -656,20 +686,30 @@ mod tests {
     }
 
     #[test]
+    fn a_network_namespace_without_tcp_sockets_is_known_by_its_statistics() {
+        let v4 = "sockets: used 9\nTCP: inuse 3 orphan 0 tw 0 alloc 4 mem 1\nUDP: inuse 2 mem 0\n";
+        let v6 = "TCP6: inuse 0\nUDP6: inuse 1\n";
+        assert_eq!((tcp_sockets_in_use(v4), tcp_sockets_in_use(v6)), (Some(3), Some(0)));
+        assert_eq!(tcp_sockets_in_use("UDP: inuse 1\n"), None);
+        // What cannot be read is looked at.
+        assert!(has_tcp_sockets(Path::new("/nonesuch")));
+    }
+
+    #[test]
     fn each_network_namespace_is_found_once_and_the_own_one_not_at_all() {
         let proc = std::env::temp_dir().join(format!("observer-namespaces-{}", std::process::id()));
         for process in ["self", "1", "2", "3", "sys"] {
-            std::fs::create_dir_all(proc.join(process).join("ns")).unwrap();
+            fs::create_dir_all(proc.join(process).join("ns")).unwrap();
         }
-        std::fs::write(proc.join("self/ns/net"), "").unwrap();
-        std::fs::hard_link(proc.join("self/ns/net"), proc.join("1/ns/net")).unwrap();
-        std::fs::write(proc.join("2/ns/net"), "").unwrap();
-        std::fs::hard_link(proc.join("2/ns/net"), proc.join("3/ns/net")).unwrap();
-        std::fs::write(proc.join("sys/ns/net"), "").unwrap();
+        fs::write(proc.join("self/ns/net"), "").unwrap();
+        fs::hard_link(proc.join("self/ns/net"), proc.join("1/ns/net")).unwrap();
+        fs::write(proc.join("2/ns/net"), "").unwrap();
+        fs::hard_link(proc.join("2/ns/net"), proc.join("3/ns/net")).unwrap();
+        fs::write(proc.join("sys/ns/net"), "").unwrap();
         let found = Namespaces::find(&proc);
-        std::fs::remove_dir_all(&proc).unwrap();
-        assert_eq!(found.paths.len(), 1, "{found:?}");
-        assert!(found.paths[0].ends_with("2/ns/net") || found.paths[0].ends_with("3/ns/net"));
+        fs::remove_dir_all(&proc).unwrap();
+        assert_eq!(found.processes.len(), 1, "{found:?}");
+        assert!(found.processes[0].ends_with("2") || found.processes[0].ends_with("3"));
         assert!((found.is_any_hidden, found.left_out) == (false, 0));
     }
 }

@@ -232,8 +232,6 @@ fn of_a_cgroup_only_the_connections_of_its_own_processes_are_listed() {
 
 #[test]
 fn where_namespaces_may_not_be_entered_that_is_said_and_the_own_one_is_listed() {
-    const PR_CAPBSET_DROP: libc::c_int = 24;
-    const CAP_SYS_ADMIN: libc::c_ulong = 21;
     let mut program = None;
     let own = Server::on(Ipv4Addr::LOCALHOST);
     let client = greeted(&own);
@@ -242,10 +240,7 @@ fn where_namespaces_may_not_be_entered_that_is_said_and_the_own_one_is_listed() 
         let mut command = observer(&["--json", "--port", &ports]);
         // SAFETY: between fork and exec only a system call is made.
         unsafe {
-            command.pre_exec(|| match libc::prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            });
+            command.pre_exec(drop_sys_admin);
         }
         let mut started = Program::start(&mut command);
         started.wait_for("needs CAP_SYS_ADMIN");
@@ -255,6 +250,14 @@ fn where_namespaces_may_not_be_entered_that_is_said_and_the_own_one_is_listed() 
     assert_eq!(listed_clients(&seen), [client.address.to_string()]);
     // The other one appears with its first packet.
     assert_eq!(seen.summary()["connections"], 2);
+}
+
+/// Keeps what this process executes from having CAP_SYS_ADMIN, for root too.
+fn drop_sys_admin() -> std::io::Result<()> {
+    const CAP_SYS_ADMIN: libc::c_ulong = 21;
+    // SAFETY: the call takes no pointers.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 #[test]

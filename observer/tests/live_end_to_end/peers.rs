@@ -212,7 +212,8 @@ fn fifty_busy_connections_are_decoded_from_the_second_message_on_and_what_is_not
         assert_eq!(seen.closed(connection)["how"], "close_frame");
     }
     assert!(unknown_context > 0);
-    // Of compressed ones, three bytes that were unknown may still be copied by chance. assert!(whole_in_the_end > 9 * (50 * 2 * 50) / 10, "{whole_in_the_end} of the last 50 each way");
+    // Of compressed ones, three bytes that were unknown may still be copied by chance.
+    assert!(whole_in_the_end > 9 * (50 * 2 * 50) / 10, "{whole_in_the_end} of the last 50 each way");
     assert_eq!(seen.summary()["connections"], 50);
     assert_eq!(seen.summary()["anomalies"], 0);
 }
