@@ -64,8 +64,14 @@ pub(crate) struct TcpConnection {
     reset: Option<(Direction, Sign)>,
     /// In a file: a RST ahead of what was seen, which may be forged.
     reset_ahead: Option<ResetAhead>,
+    /// A RST before anything else was seen, which cannot be judged: one that is not answered is taken for the end.
+    reset_unjudged: Option<(Direction, Sign)>,
+    /// The direction whose FIN passed before the connection was followed.
+    ended_before: Option<Direction>,
     is_established: bool,
     vantage: Vantage,
+    /// What the observed socket sends, where there is one.
+    observed: Option<Direction>,
 }
 
 /// A sign that a connection ends.
@@ -90,6 +96,8 @@ enum Verdict {
     Believed,
     /// It may be forged, or ahead of bytes that are still to come; its stream's offset by then.
     Ahead(u64),
+    /// Nothing is known of either stream.
+    Unjudged,
     Rejected,
 }
 
@@ -109,6 +117,13 @@ const fn in_direction<T>(pair: &[T; 2], direction: Direction) -> &T {
     match direction {
         Direction::ClientToServer => client,
         Direction::ServerToClient => server,
+    }
+}
+
+const fn sent_by(peer: Peer) -> Direction {
+    match peer {
+        Peer::Client => Direction::ClientToServer,
+        Peer::Server => Direction::ServerToClient,
     }
 }
 
@@ -132,9 +147,17 @@ impl TcpConnection {
             fins: [None, None],
             reset: None,
             reset_ahead: None,
+            reset_unjudged: None,
+            ended_before: None,
             is_established: false,
             vantage: Vantage::Between,
+            observed: None,
         }
+    }
+
+    /// One that was open before. `ended_by`: who has sent a FIN already.
+    pub(crate) fn existing(ended_by: Option<Peer>, time: Time) -> Self {
+        Self { ended_before: ended_by.map(sent_by), ..Self::new(false, time) }
     }
 
     /// Sequence number of a direction's SYN, where known.
@@ -295,6 +318,17 @@ impl TcpConnection {
         }
         self.last_packet = reporter.time;
         self.vantage = vantage;
+        match vantage {
+            Vantage::Leaving => {
+                self.observed = Some(direction);
+                // It is alive: the RST was none.
+                if self.reset_unjudged.take().is_some() {
+                    reject_reset(direction.reverse(), reporter);
+                }
+            }
+            Vantage::Reaching => self.observed = Some(direction.reverse()),
+            Vantage::Between => {}
+        }
         self.learn_positions(travel, segment, &mut shared.reassembly, reporter);
 
         let seen_before = bytes_seen(reporter);
@@ -336,7 +370,7 @@ impl TcpConnection {
         }
         self.note_fins(reporter.time);
         self.settle_reset_ahead(reporter);
-        self.outlook(travel)
+        self.outlook()
     }
 
     /// Whether a SYN is this connection's: one that is seen before the kernel judged it may be anybody's.
@@ -413,6 +447,7 @@ impl TcpConnection {
         let Segment { sequence, .. } = *segment;
         let verdict = match in_direction(&self.streams, direction) {
             _ if travel.vantage == Vantage::Leaving => Verdict::Believed,
+            _ if self.streams.iter().all(Option::is_none) => Verdict::Unjudged,
             None => self.judge_reset_of_unknown(direction, segment),
             Some(stream) if stream.is_next(sequence) => Verdict::Believed,
             // Linux believes it behind the last byte that it has received, too, though others are missing.
@@ -434,6 +469,10 @@ impl TcpConnection {
                     self.reset_ahead = Some(ahead);
                 }
                 Outlook::Open
+            }
+            Verdict::Unjudged => {
+                self.reset_unjudged = Some((direction, sign));
+                self.outlook()
             }
             Verdict::Rejected => {
                 reject_reset(direction, reporter);
@@ -499,10 +538,7 @@ impl TcpConnection {
         }
     }
 
-    fn outlook(&self, travel: Travel) -> Outlook {
-        let is_done = |stream: &Option<Reassembler>| {
-            stream.as_ref().is_some_and(|stream| stream.has_ended() && stream.is_fin_acknowledged())
-        };
+    fn outlook(&self) -> Outlook {
         let [client, server] = &self.streams;
         if self.reset.is_some()
             || [client, server].iter().all(|stream| stream.as_ref().is_some_and(Reassembler::has_ended))
@@ -512,15 +548,19 @@ impl TcpConnection {
         if (is_done(client) || is_done(server)) && self.session.has_closed_both_ways() {
             return Outlook::Over;
         }
-        let observed = match travel.direction {
-            Direction::ClientToServer => server,
-            Direction::ServerToClient => client,
-        };
-        if travel.vantage == Vantage::Reaching && is_done(observed) {
-            Outlook::Lingering
-        } else {
-            Outlook::Open
-        }
+        if self.is_lingering() { Outlook::Lingering } else { Outlook::Open }
+    }
+
+    /// Whether the kernel may show nothing further: the observed socket has sent its last byte, and the other end
+    /// knows; or the one end's FIN passed before the connection was followed, and the other's since; or a RST came of
+    /// which it is not known whether the kernel believed it.
+    pub(crate) fn is_lingering(&self) -> bool {
+        let observed = self.observed.is_some_and(|direction| is_done(in_direction(&self.streams, direction)));
+        let both_ended = self.ended_before.is_some_and(|before| {
+            let other = in_direction(&self.streams, before.reverse());
+            other.as_ref().is_some_and(Reassembler::has_ended)
+        });
+        observed || both_ended || self.reset_unjudged.is_some()
     }
 
     /// Ends the connection and tells its account. `how` where no sign of the end was seen.
@@ -530,6 +570,7 @@ impl TcpConnection {
             .each_ref()
             .map(|stream| stream.as_ref().is_some_and(|stream| stream.may_lack_bytes(&shared.reassembly)));
         self.decide_reset_ahead(shared, reporter);
+        self.reset = self.reset.or(self.reset_unjudged.take());
         let alone = if self.vantage == Vantage::Between { ALONE } else { 0 };
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
@@ -599,8 +640,11 @@ impl TcpConnection {
         }
     }
 
-    /// The first FIN or RST.
+    /// The first FIN or RST; `None` where it passed before the connection was followed.
     fn first_sign(&self) -> Option<(Peer, How, Sign)> {
+        if self.ended_before.is_some() {
+            return None;
+        }
         let [client, server] = self.fins;
         let client = client.map(|(_, sign)| (Peer::Client, How::Fin, sign));
         let server = server.map(|(_, sign)| (Peer::Server, How::Fin, sign));
@@ -611,7 +655,7 @@ impl TcpConnection {
     /// The first close frame, where it is the first sign of the end. An end's own FIN follows its close frame in the
     /// stream, even if it was captured before.
     fn first_close(&self) -> Option<&FirstClose> {
-        let close = self.session.first_close()?;
+        let close = self.session.first_close().filter(|_| self.ended_before.is_none())?;
         let is_first = self
             .first_sign()
             .is_none_or(|(by, how, sign)| close.time <= sign.time || (how == How::Fin && by == close.by));
@@ -639,6 +683,11 @@ struct Conversation<'a, 'r> {
     session: &'a mut Session,
     shared: &'a mut session::Shared,
     reporter: &'a mut Reporter<'r>,
+}
+
+/// Whether all of a stream was seen, and its receiver knows that it has ended.
+fn is_done(stream: &Option<Reassembler>) -> bool {
+    stream.as_ref().is_some_and(|stream| stream.has_ended() && stream.is_fin_acknowledged())
 }
 
 fn bytes_seen(reporter: &Reporter<'_>) -> u64 {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
 use crate::holders::{Holders, Pool, Uses};
 use crate::limits::{Limit, Limits};
-use crate::packet::{Packet, Socket};
+use crate::packet::{ExistingConnection, Packet, Socket};
 use crate::record::{
-    CaptureCounters, Direction, GapCause, How, Kind, PacketSeen, Peer, Record, Sink, Summary,
+    CaptureCounters, Connection, Direction, GapCause, How, Kind, PacketSeen, Peer, Record, Sink, Summary,
 };
-use crate::reporter::{Reporter, Told, count_limit};
+use crate::reporter::{Beginning, Reporter, Told, count_limit};
 use crate::session;
 use crate::table::{Index, Key, Table};
 use crate::tcp::reassembler::{self, Vantage};
@@ -31,6 +31,11 @@ const LINGER: Duration = Duration::from_secs(5);
 pub enum Event<'a> {
     /// A packet was captured.
     Packet(Packet<'a>),
+    /// A connection was open before the capture began. Hand it over before the first packet.
+    ///
+    /// It is told of at the first packet or timeout of [`ExistingConnection::time`] or later: until then its handshake
+    /// may turn out to be among what was captured. One that is known, or was closed, is ignored.
+    ExistingConnection(ExistingConnection),
     /// The capture's interface number `index` is called `name`. Tell it before that interface's first packet.
     Interface {
         /// As in [`Packet::interface`].
@@ -77,6 +82,8 @@ pub struct Engine {
     totals: Summary,
     interfaces: HashMap<u32, Arc<str>>,
     lingering: VecDeque<Lingering>,
+    /// Connections that were open before and are not told of yet, in the order in which they came.
+    listed: VecDeque<Listed>,
     followed: u64,
     now: Time,
 }
@@ -111,6 +118,13 @@ struct Lingering {
     serial: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    at: Time,
+    index: Index,
+    serial: u64,
+}
+
 /// Where a packet belongs.
 type Route = (Index, Travel);
 
@@ -127,6 +141,7 @@ impl Engine {
             totals: Summary::default(),
             interfaces: HashMap::new(),
             lingering: VecDeque::new(),
+            listed: VecDeque::new(),
             followed: 0,
             now: Time::default(),
             config,
@@ -137,24 +152,32 @@ impl Engine {
     pub fn handle(&mut self, event: Event<'_>, sink: &mut dyn Sink) {
         match event {
             Event::Packet(packet) => self.handle_packet(&packet, sink),
+            Event::ExistingConnection(existing) => self.handle_existing_connection(&existing, sink),
             Event::Interface { index, name } => self.handle_interface(index, name),
         }
     }
 
     /// When [`Engine::handle_timeout`] has something to do, if no packet comes before.
     pub fn next_timeout(&self) -> Option<MonotonicTime> {
-        self.lingering.front().map(|lingering| lingering.until)
+        let lingering = self.lingering.front().map(|lingering| lingering.until);
+        let listed = self.listed.front().map(|listed| listed.at.monotonic);
+        lingering.into_iter().chain(listed).min()
     }
 
     /// Tells the engine that it is `now`. Packets tell it as well.
     pub fn handle_timeout(&mut self, now: Time, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
+        self.tell_of_listed(self.now, sink);
         while let Some(lingering) =
             self.lingering.front().copied().filter(|front| front.until <= now.monotonic)
         {
             self.lingering.pop_front();
             let Some(tracked) = self.table.get_mut(lingering.index) else { continue };
             if tracked.serial != lingering.serial {
+                continue;
+            }
+            if !tracked.tcp.is_lingering() {
+                tracked.lingers = false;
                 continue;
             }
             let until = after(tracked.tcp.last_packet(), LINGER);
@@ -171,6 +194,9 @@ impl Engine {
 
     /// Ends the run: reports what is unfinished, every open connection, and the summary.
     pub fn finish(&mut self, capture: Option<CaptureCounters>, sink: &mut dyn Sink) {
+        if let Some(last) = self.listed.back() {
+            self.tell_of_listed(self.now.max(last.at), sink);
+        }
         let mut indices = self.table.indices();
         indices.sort_by_key(|index| self.table.get(*index).map(|tracked| tracked.serial));
         for index in indices {
@@ -187,6 +213,74 @@ impl Engine {
         } else {
             self.interfaces.insert(index, name.into());
         }
+    }
+
+    fn handle_existing_connection(&mut self, existing: &ExistingConnection, sink: &mut dyn Sink) {
+        let key = Key::Socket(existing.cookie);
+        if !self.table.candidates(&key).is_empty() || self.table.was_closed(&key) {
+            return;
+        }
+        // Nothing speaks for its being worth more than one of which packets were seen.
+        if self.table.eviction(self.config.limits.connections.max(1)).is_some() {
+            count_limit(&mut self.totals, Limit::Connections);
+            return;
+        }
+        let (client, server) = match existing.role {
+            Peer::Client => (existing.local, existing.remote),
+            Peer::Server => (existing.remote, existing.local),
+        };
+        let scope = existing.netns_cookie.unwrap_or(0);
+        let told = Told::new(
+            canonical(client),
+            canonical(server),
+            None,
+            scope,
+            existing.time,
+            Beginning::Before,
+            self.config.report,
+        );
+        let index = self.follow(key, told, TcpConnection::existing(existing.ended_by, existing.time));
+        if let Some(tracked) = self.table.get_mut(index) {
+            tracked.netns_cookie = existing.netns_cookie;
+        }
+        self.listed.push_back(Listed { at: existing.time, index, serial: self.followed });
+        self.tell_of_listed(self.now, sink);
+    }
+
+    /// Tells of the connections that were open before, as far as everything from before they were listed was taken.
+    fn tell_of_listed(&mut self, now: Time, sink: &mut dyn Sink) {
+        while let Some(listed) =
+            self.listed.front().copied().filter(|front| front.at.monotonic <= now.monotonic)
+        {
+            self.listed.pop_front();
+            let is_it = |tracked: &&Tracked| tracked.serial == listed.serial;
+            let Some(tracked) = self.table.get(listed.index).filter(is_it) else { continue };
+            if tracked.told.is_only_listed() && self.has_handshake_of(tracked) {
+                // Its packets will find the handshake's entry, which has seen its beginning.
+                self.table.remove(listed.index);
+                continue;
+            }
+            let Some(tracked) = self.table.get_mut(listed.index) else { continue };
+            let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
+            Reporter { config, totals, told, sink, time: now }.announce();
+        }
+    }
+
+    /// The connection under a key, if it was listed as open before and is not told of yet.
+    fn listed_under(&self, key: &Key) -> Option<Index> {
+        let index = self.table.candidates(key).first().copied()?;
+        self.table.get(index)?.told.is_only_listed().then_some(index)
+    }
+
+    /// Whether an accepted socket's handshake was seen.
+    fn has_handshake_of(&self, listed: &Tracked) -> bool {
+        let Connection { client, server, .. } = listed.told.connection;
+        let handshake = Key::Handshake { remote: client, local_port: server.port() };
+        self.table.candidates(&handshake).iter().any(|index| {
+            self.table.get(*index).is_some_and(|tracked| {
+                tracked.tcp.is_established() && !are_apart(tracked.netns_cookie, listed.netns_cookie)
+            })
+        })
     }
 
     fn handle_packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
@@ -213,6 +307,7 @@ impl Engine {
         };
         self.table.touch(index);
         let Some(tracked) = self.table.get_mut(index) else { return };
+        tracked.told.note_packet(packet.time);
         let mut reporter = Reporter {
             config: &self.config,
             totals: &mut self.totals,
@@ -320,7 +415,15 @@ impl Engine {
         let is_listener = socket.remote.port() == 0;
         let local_port = socket.local.port();
         let key = Key::Socket(socket.cookie);
+        let handshake = Key::Handshake { remote: canonical(remote), local_port };
         if !is_listener {
+            if let Some(listed) = self.listed_under(&key)
+                && (segment.flags.syn()
+                    || self.find_handshake(&handshake, socket, is_listener, direction, segment).is_some())
+            {
+                // It was no more than listed; here is its beginning.
+                self.table.remove(listed);
+            }
             if let Some(index) = self.table.candidates(&key).first().copied() {
                 // Only the observed socket itself can begin anew: what reaches it may be anybody's SYN.
                 if !socket.outgoing || !self.is_new_attempt(index, direction, segment) {
@@ -331,7 +434,6 @@ impl Engine {
                 return None;
             }
         }
-        let handshake = Key::Handshake { remote: canonical(remote), local_port };
         if let Some(index) = self.find_handshake(&handshake, socket, is_listener, direction, segment) {
             if !is_listener {
                 self.table.rename(index, key);
@@ -539,7 +641,6 @@ impl Engine {
             self.close(oldest, How::Evicted, packet.time, sink);
         }
         self.table.forget_closed(&key);
-        self.followed += 1;
         let interface = packet.interface.and_then(|index| self.interfaces.get(&index).cloned());
         let told = Told::new(
             canonical(client),
@@ -547,22 +648,25 @@ impl Engine {
             interface,
             scope_of(packet),
             packet.time,
-            from_start,
+            if from_start { Beginning::Seen } else { Beginning::Unseen },
             self.config.report,
         );
-        self.table.insert(
-            key,
-            Tracked {
-                serial: self.followed,
-                told,
-                tcp: TcpConnection::new(from_start, packet.time),
-                listener: None,
-                netns_cookie: None,
-                losses: self.shared.reassembly.losses,
-                lingers: false,
-                uses: Uses::default(),
-            },
-        )
+        self.follow(key, told, TcpConnection::new(from_start, packet.time))
+    }
+
+    fn follow(&mut self, key: Key, told: Told, tcp: TcpConnection) -> Index {
+        self.followed += 1;
+        let tracked = Tracked {
+            serial: self.followed,
+            told,
+            tcp,
+            listener: None,
+            netns_cookie: None,
+            losses: self.shared.reassembly.losses,
+            lingers: false,
+            uses: Uses::default(),
+        };
+        self.table.insert(key, tracked)
     }
 
     fn close(&mut self, index: Index, unseen: How, time: Time, sink: &mut dyn Sink) -> Option<Key> {
@@ -585,6 +689,11 @@ fn is_elsewhere(tracked: &Tracked, socket: &Socket, is_listener: bool) -> bool {
         (Some(one), Some(other)) => one != other,
         _ => is_listener && tracked.listener != Some(socket.cookie),
     }
+}
+
+/// Whether two network namespaces are known to be different ones.
+fn are_apart(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
 const fn cut_by(packet: &Packet<'_>) -> GapCause {

@@ -13,7 +13,8 @@ use crate::holders::Pool;
 /// The bounds of one [`Engine`](crate::Engine). Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections tracked at once. Shed: the one that was idle longest, reported as closed with `how: evicted`.
+    /// Connections tracked at once. Shed: the one that was idle longest, reported as closed with `how: evicted`; of
+    /// those that were open before the capture began, further ones.
     pub connections: usize,
     /// Handshakes under way between the same two addresses: one in each of some network namespaces, and repeated
     /// attempts with new sequence numbers. Shed: the oldest, of those that the server has not answered if there are

@@ -1,6 +1,6 @@
-//! One captured packet, as every kind of capture hands it over.
+//! One captured packet, as every kind of capture hands it over, and a connection of which none was captured yet.
 //!
-//! Owns the input type. Must not know how it was captured, nor what is inside. Bounded by the
+//! Owns the input types. Must not know how it was captured, nor what is inside. Bounded by the
 //! capture: `data` is borrowed.
 
 use std::net::SocketAddr;
@@ -42,4 +42,24 @@ pub struct Socket {
     pub role: Peer,
     /// Whether the packet left the socket (`true`) or reached it.
     pub outgoing: bool,
+}
+
+/// A connection that was open before the capture began, as the kernel lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExistingConnection {
+    /// When it was known to be open. What was captured before is to be handed over before any packet or timeout of
+    /// that time or later.
+    pub time: Time,
+    /// As in [`Socket::cookie`].
+    pub cookie: u64,
+    /// As in [`Socket::netns_cookie`].
+    pub netns_cookie: Option<u64>,
+    /// The socket's own address.
+    pub local: SocketAddr,
+    /// The other end's address.
+    pub remote: SocketAddr,
+    /// Which end of the connection this socket is.
+    pub role: Peer,
+    /// The end that has sent its FIN already, where one has: only the other one can still send.
+    pub ended_by: Option<Peer>,
 }

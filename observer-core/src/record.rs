@@ -177,6 +177,9 @@ impl Peer {
 pub struct ConnectionOpened {
     /// False where its first packets were not seen: it was open before, or they were lost.
     pub from_start: bool,
+    /// Whether the kernel listed it as open when the capture began. Then it is told of, though no packet of it may
+    /// have been seen.
+    pub was_listed: bool,
 }
 
 /// An HTTP header field: name as sent, value as sent.

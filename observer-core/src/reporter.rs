@@ -16,13 +16,24 @@ use crate::record::{
 };
 use crate::time::Time;
 
+/// What is known of a connection's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    Seen,
+    /// It was open before, or the packets were lost.
+    Unseen,
+    /// It was open before, as the kernel says: no packet of it was seen yet.
+    Before,
+}
+
 /// What a reader is told of one connection, kept between packets.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) connection: Connection,
     pub(crate) account: [Account; 2],
     pub(crate) opened: Time,
-    pub(crate) from_start: bool,
+    beginning: Beginning,
+    has_packets: bool,
     /// Whether the connection is one to tell of at all.
     pub(crate) recognised: bool,
     announced: bool,
@@ -36,14 +47,15 @@ impl Told {
         interface: Option<Arc<str>>,
         scope: u64,
         opened: Time,
-        from_start: bool,
+        beginning: Beginning,
         report: Report,
     ) -> Self {
         Self {
             connection: Connection { id: ConnectionId(0), client, server, interface, scope },
             account: [Account::default(); 2],
             opened,
-            from_start,
+            beginning,
+            has_packets: false,
             recognised: report == Report::All,
             announced: false,
             anomalies: 0,
@@ -53,6 +65,19 @@ impl Told {
     /// Whether a record of this connection was emitted.
     pub(crate) const fn is_announced(&self) -> bool {
         self.announced
+    }
+
+    /// Whether nothing is known of it but that the kernel lists it, and nothing was told.
+    pub(crate) fn is_only_listed(&self) -> bool {
+        self.beginning == Beginning::Before && !self.has_packets && !self.announced
+    }
+
+    /// Takes note of a packet, which may be older than the kernel's list.
+    pub(crate) fn note_packet(&mut self, time: Time) {
+        if self.beginning == Beginning::Before && !self.announced {
+            self.opened = self.opened.min(time);
+        }
+        self.has_packets = true;
     }
 
     pub(crate) const fn account_of(&mut self, direction: Direction) -> &mut Account {
@@ -96,7 +121,11 @@ impl Reporter<'_> {
         self.told.announced = true;
         self.totals.connections += 1;
         self.told.connection.id = ConnectionId(self.totals.connections);
-        let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: self.told.from_start });
+        let beginning = self.told.beginning;
+        let kind = Kind::ConnectionOpened(ConnectionOpened {
+            from_start: beginning == Beginning::Seen,
+            was_listed: beginning == Beginning::Before,
+        });
         let record = Record {
             time: self.told.opened,
             connection: Some(&self.told.connection),

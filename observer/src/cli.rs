@@ -283,7 +283,7 @@ struct Arguments {
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// Show headers of handshakes and the account of each connection; twice: the kernel programs' log
+    /// Show headers of handshakes, the account of each connection, and at once those open before; twice: the kernel programs' log
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 }

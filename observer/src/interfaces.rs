@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use anyhow::bail;
 use nix::net::if_::{if_indextoname, if_nameindex, if_nametoindex};
@@ -60,9 +60,13 @@ impl InterfaceNames {
 
 /// The network namespace that this process is in, as the kernel programs name it; `None` before Linux 5.14.
 pub fn own_netns_cookie() -> Option<u64> {
+    netns_cookie(UdpSocket::bind("127.0.0.1:0").ok()?.as_fd())
+}
+
+/// The network namespace that a socket was made in, likewise.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     /// From the kernel's asm-generic/socket.h; the libc crate does not have it.
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
     let mut cookie: u64 = 0;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).ok()?;
     // SAFETY: the descriptor is open, and both pointers are to locals of the sizes that are named.

@@ -337,7 +337,7 @@ mod tests {
         }
 
         fn opened(&mut self, connection: &Connection, from_start: bool) {
-            self.tell(connection, Kind::ConnectionOpened(ConnectionOpened { from_start }));
+            self.tell(connection, Kind::ConnectionOpened(ConnectionOpened { from_start, was_listed: false }));
         }
 
         fn says(&mut self, connection: &Connection, direction: Direction, text: &str) {

@@ -119,6 +119,11 @@ impl Shell {
         (handle, ending)
     }
 
+    /// How many connections were told of that were open before.
+    pub const fn connections_listed(&self) -> u64 {
+        self.output.connections_listed()
+    }
+
     /// Whether there is no reason to go on: enough was seen, or nobody takes it.
     pub fn is_over(&self) -> bool {
         self.output.has_enough() || self.way_out.writer.is_none()

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use observer_core::engine::Report;
-use observer_core::packet::Socket;
+use observer_core::packet::{ExistingConnection, Socket};
 use observer_core::record::{CaptureCounters, Peer};
-use observer_core::{Event, Packet};
+use observer_core::{Event, Limits, Packet};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::capture::{
-    CapturedPacket, Counter, Counters, DIRECTION_EGRESS, LiveCapture, Options, PacketStream, Side,
+    CapturedPacket, Counter, Counters, DIRECTION_EGRESS, Existing, HalfClosed, LiveCapture, Options,
+    PacketStream, Side,
 };
-use crate::cli::{EXIT_OK, LiveOptions, Request};
+use crate::cli::{EXIT_OK, Format, LiveOptions, Request};
 use crate::ending::at;
 use crate::interfaces::{Interface, InterfaceNames, interface_index, own_netns_cookie};
 use crate::output::diagnostics::Diagnostics;
@@ -52,6 +53,7 @@ pub fn run(request: &Request, live: &LiveOptions) -> anyhow::Result<u8> {
     };
     let names = InterfaceNames::of_this_namespace();
     let capture = LiveCapture::start(&options)?;
+    let existing = Existing::list(&options, &capture, Limits::default().connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,7 +68,7 @@ pub fn run(request: &Request, live: &LiveOptions) -> anyhow::Result<u8> {
             Side::Client => Peer::Client,
         },
     };
-    let ended = runtime.block_on(watch.run(request, capture));
+    let ended = runtime.block_on(watch.run(request, capture, &existing));
     // The output thread may be stuck in a write, and must not be waited for.
     runtime.shutdown_background();
     ended.map(|()| EXIT_OK)
@@ -82,12 +84,19 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn run(mut self, request: &Request, capture: LiveCapture) -> anyhow::Result<()> {
+    async fn run(
+        mut self,
+        request: &Request,
+        capture: LiveCapture,
+        existing: &Existing,
+    ) -> anyhow::Result<()> {
         // The kernel chose the ports already, by the socket's own: behind NAT the packets show others.
         let mut shell = Shell::start(request, None, Report::All)?;
         self.announce(&capture, &shell.diagnostics);
         let is_below_root_cgroup = capture.is_below_root_cgroup();
         let mut stream = PacketStream::new(capture).context("the ring buffer cannot be waited for")?;
+        self.follow_existing(existing, &mut shell, &mut stream).await?;
+        announce_existing(existing, &shell, request);
         let mut timers = Timers::start();
         let mut losses = LossWarnings::new();
         let mut quiet_since = None;
@@ -155,6 +164,49 @@ impl Watch<'_> {
             let path = capture.cgroup_path().map(|path| path.display().to_string()).unwrap_or_default();
             diagnostics.warning(format!("only sockets in the cgroup {path} and below it are seen"));
         }
+    }
+
+    /// Tells the engine of the connections that were open before, and decodes what was captured until they were listed.
+    async fn follow_existing(
+        &mut self,
+        existing: &Existing,
+        shell: &mut Shell,
+        stream: &mut PacketStream,
+    ) -> anyhow::Result<()> {
+        let (local, remote) = match self.socket_role {
+            Peer::Server => (Peer::Server, Peer::Client),
+            Peer::Client => (Peer::Client, Peer::Server),
+        };
+        let time = self.clock.time(existing.boot_time_ns);
+        for socket in &existing.sockets {
+            shell.handle(Event::ExistingConnection(ExistingConnection {
+                time,
+                cookie: socket.cookie,
+                netns_cookie: socket.netns_cookie,
+                local: socket.local,
+                remote: socket.remote,
+                role: local,
+                ended_by: socket.half_closed.map(|half_closed| match half_closed {
+                    HalfClosed::ByLocal => local,
+                    HalfClosed::ByRemote => remote,
+                }),
+            }));
+        }
+        loop {
+            let mut is_past = false;
+            let (mut handle, _) = shell.split();
+            let drained = stream.capture_mut().drain_packets(BATCH_EVENTS, |packet| {
+                is_past |= packet.header.boot_time_ns > existing.boot_time_ns;
+                self.decode(&packet, &mut handle)
+            });
+            drop(handle);
+            shell.deliver().await?;
+            if drained.emptied || is_past || shell.is_over() {
+                break;
+            }
+        }
+        shell.handle_timeout(time);
+        shell.deliver().await
     }
 
     /// Waits for what comes first.
@@ -248,6 +300,22 @@ impl Watch<'_> {
         }
         shell.finish(Some(capture_counters(&counters)), &also_missing, true).await?;
         Ok(())
+    }
+}
+
+/// Says of the connections that were open before how many there are, and why there may be more.
+fn announce_existing(existing: &Existing, shell: &Shell, request: &Request) {
+    let listed = shell.connections_listed();
+    if listed > 0 {
+        let noun = if listed == 1 { "connection that was" } else { "connections that were" };
+        let hint =
+            if request.format == Format::Text && request.verbose == 0 { "; -v lists them" } else { "" };
+        shell.diagnostics.note(format!("following {listed} {noun} open before{hint}"));
+    }
+    for shortfall in &existing.shortfalls {
+        shell.diagnostics.note(format!(
+            "of connections that were open before, some may be unknown until their first packet: {shortfall}"
+        ));
     }
 }
 

@@ -310,13 +310,15 @@ pub fn closed(lines: &[String]) -> &str {
     lines.iter().find(|line| line.contains(" closed ")).map_or("", String::as_str)
 }
 
-fn line(record: &Record<'_>) -> String {
+/// A record as one line.
+pub fn line(record: &Record<'_>) -> String {
     let connection = record.connection.map_or_else(|| "-".to_owned(), |it| format!("#{}", it.id));
     let what = match &record.kind {
         Kind::Packet(packet) => format!("packet {:?} {:?}", packet.position, packet.acknowledged),
         Kind::ConnectionOpened(opened) => {
             let it = record.connection.expect("a connection is opened");
-            format!("opened {} {} from_start={}", it.client, it.server, opened.from_start)
+            let listed = if opened.was_listed { " listed" } else { "" };
+            format!("opened {} {} from_start={}{listed}", it.client, it.server, opened.from_start)
         }
         Kind::Handshake(it) => format!(
             "handshake {} {:?} {:?} {:?} {:?}",

@@ -3,11 +3,13 @@
 //! Owns: reading the mount table, and a hierarchy of its own where none is mounted. Must not know: BPF.
 //! Bounded by: one pass over /proc/self/mountinfo. It never changes the host's mounts.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::StartError;
@@ -66,6 +68,36 @@ impl Cgroup {
                 Err(StartError::NoCgroup2 { detail: refused.join("; ") })
             }
         }
+    }
+
+    /// The ids of this cgroup and of those below it, at most so many; `None` where there are more.
+    ///
+    /// # Errors
+    /// If a directory cannot be read that still exists.
+    pub fn ids(&self, max: usize) -> io::Result<Option<BTreeSet<u64>>> {
+        // Right wherever it is mounted, and where it is not.
+        let own = PathBuf::from(format!("/proc/thread-self/fd/{}", self.directory.as_raw_fd()));
+        let mut ids = BTreeSet::from([self.directory.metadata()?.ino()]);
+        let mut unread = vec![own];
+        while let Some(directory) = unread.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let Ok(entry) = entry else { break };
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if ids.len() >= max {
+                    return Ok(None);
+                }
+                // Where the kernel tells the ids of sockets, they are these numbers.
+                ids.insert(entry.ino());
+                unread.push(entry.path());
+            }
+        }
+        Ok(Some(ids))
     }
 
     fn open_path(path: &Path) -> io::Result<Self> {
@@ -271,6 +303,19 @@ mod tests {
     fn a_mount_point_named_like_the_type_is_not_taken_for_one() {
         let table = "33 32 0:29 / /cgroup2 rw - tmpfs none rw\nnonsense\n33 32\n";
         assert_eq!(found(table), []);
+    }
+
+    #[test]
+    fn the_ids_of_a_cgroup_are_those_of_its_directories_as_far_as_there_are_not_too_many() {
+        let below = std::env::temp_dir().join(format!("observer-cgroup-ids-{}", std::process::id()));
+        fs::create_dir_all(below.join("one/two")).unwrap();
+        fs::write(below.join("a-file"), "").unwrap();
+        let directory = File::open(&below).unwrap();
+        let cgroup = Cgroup { directory, path: None, below_root: true };
+        let expected = ["", "one", "one/two"].map(|path| below.join(path).metadata().unwrap().ino());
+        let (all, more) = (cgroup.ids(3).unwrap(), cgroup.ids(2).unwrap());
+        fs::remove_dir_all(&below).unwrap();
+        assert_eq!((all, more), (Some(BTreeSet::from(expected)), None));
     }
 
     #[test]

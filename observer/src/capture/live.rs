@@ -110,8 +110,7 @@ pub struct LiveCapture {
     ports: PortMap,
     collector: PacketCollector,
     debug_log: Option<EbpfLogger<StandardErrorLog>>,
-    cgroup_path: Option<PathBuf>,
-    below_root: bool,
+    cgroup: Cgroup,
     has_netns_cookies: bool,
     malformed_events: u64,
 }
@@ -166,8 +165,7 @@ impl LiveCapture {
             ports,
             collector: PacketCollector::new(options.snap_length_bytes),
             debug_log: options.debug_log.then_some(debug_log),
-            below_root: cgroup.below_root,
-            cgroup_path: cgroup.path,
+            cgroup,
             has_netns_cookies,
             malformed_events: 0,
         })
@@ -274,13 +272,19 @@ impl LiveCapture {
     /// The cgroup directory that the programs are attached to; `None` where it was opened without a mount.
     #[must_use]
     pub fn cgroup_path(&self) -> Option<&Path> {
-        self.cgroup_path.as_deref()
+        self.cgroup.path.as_deref()
     }
 
     /// Whether only a part of the host's sockets is seen, because no higher cgroup is visible from here.
     #[must_use]
     pub const fn is_below_root_cgroup(&self) -> bool {
-        self.below_root
+        self.cgroup.below_root
+    }
+
+    /// The cgroup that the programs are attached to.
+    #[must_use]
+    pub const fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
     }
 
     /// Whether events tell network namespaces apart by cookie; otherwise only the socket's cookie does.
@@ -534,12 +538,7 @@ fn check_capabilities(debug_log: bool) -> Result<(), StartError> {
     const SYS_ADMIN: u32 = 21;
     const PERFMON: u32 = 38;
     const BPF: u32 = 39;
-    let Some(effective) = fs::read_to_string("/proc/thread-self/status")
-        .ok()
-        .and_then(|status| effective_capabilities(&status))
-    else {
-        return Ok(());
-    };
+    let Some(effective) = own_capabilities() else { return Ok(()) };
     let has = |capability: u32| effective & (1 << capability) != 0;
     let mut missing = Vec::new();
     if !has(NET_ADMIN) {
@@ -562,6 +561,11 @@ fn check_capabilities(debug_log: bool) -> Result<(), StartError> {
     })
 }
 
+/// This thread's effective capabilities, as bits, where they can be read.
+pub(super) fn own_capabilities() -> Option<u64> {
+    effective_capabilities(&fs::read_to_string("/proc/thread-self/status").ok()?)
+}
+
 fn effective_capabilities(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
@@ -577,13 +581,13 @@ fn raise_memlock_limit() {
 
 /// The kernel detaches without waiting for programs that run on other CPUs, but they run inside an RCU
 /// read-side section, and this call returns after all of those have ended.
-fn wait_for_running_programs() {
+pub(super) fn wait_for_running_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
     // SAFETY: the command takes no pointers; where it is unsupported, the caller's polling remains.
     let _ = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_i64, 0_i64) };
 }
 
-fn boot_time_ns() -> u64 {
+pub(super) fn boot_time_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing; this clock always exists.
     let _ = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };

@@ -4,7 +4,8 @@
 //! the command line. Bounded by: what each part states.
 //!
 //! ```text
-//! LiveCapture::start   before the first thread: it needs capabilities, what follows needs none
+//! LiveCapture::start   before the first thread: it needs capabilities
+//! Existing::list       likewise: connections that were open before; what follows needs none
 //!   → PacketStream     in a tokio runtime, or LiveCapture::drain_packets without one
 //!   → CapturedPacket   L3 bytes, and what the kernel knew about them
 //!   → detach, drain_packets, finish_packets, counters
@@ -12,6 +13,7 @@
 
 mod cgroup;
 mod error;
+mod existing;
 pub mod file;
 mod live;
 mod maps;
@@ -21,6 +23,7 @@ mod stream;
 
 pub use cgroup::Cgroup;
 pub use error::StartError;
+pub use existing::{Existing, ExistingSocket, HalfClosed, Shortfall};
 pub use live::{Drained, LiveCapture, Options, Side};
 pub use maps::Counters;
 pub use object::is_embedded;

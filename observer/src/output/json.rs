@@ -83,6 +83,9 @@ impl Serialize for JsonRecord<'_> {
                     map.serialize_entry("interface", interface)?;
                 }
                 map.serialize_entry("from_start", &opened.from_start)?;
+                if opened.was_listed {
+                    map.serialize_entry("listed", &true)?;
+                }
             }
             Kind::Handshake(handshake) => write_handshake(&mut map, handshake)?,
             Kind::Frame(frame) => write_frame(&mut map, frame)?,

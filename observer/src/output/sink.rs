@@ -33,6 +33,7 @@ pub struct Output {
     people: People,
     buffer: Vec<u8>,
     messages_left: Option<u64>,
+    connections_listed: u64,
     summary: Option<Summary>,
 }
 
@@ -40,7 +41,15 @@ impl Output {
     /// Ends after `count` messages that were shown, where given.
     pub fn new(layout: Layout, filter: Filter, count: Option<NonZeroU64>) -> Self {
         let messages_left = count.map(NonZeroU64::get);
-        Self { layout, filter, people: People::default(), buffer: Vec::new(), messages_left, summary: None }
+        Self {
+            layout,
+            filter,
+            people: People::default(),
+            buffer: Vec::new(),
+            messages_left,
+            connections_listed: 0,
+            summary: None,
+        }
     }
 
     /// Lays out what waited for the end of a packet: the engine has told all that followed from it.
@@ -66,6 +75,11 @@ impl Output {
         std::mem::replace(&mut self.buffer, empty)
     }
 
+    /// How many connections were told of, hidden ones included, that were open before the capture began.
+    pub const fn connections_listed(&self) -> u64 {
+        self.connections_listed
+    }
+
     /// The summary, once the engine has told it.
     pub const fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
@@ -88,6 +102,7 @@ impl Sink for Output {
         let is_shown = self.filter.shows(record, &self.people);
         match &record.kind {
             Kind::Summary(summary) => self.summary = Some(Summary::clone(summary)),
+            Kind::ConnectionOpened(opened) => self.connections_listed += u64::from(opened.was_listed),
             Kind::Message(_) if is_shown => {
                 self.messages_left = self.messages_left.map(|left| left.saturating_sub(1));
             }

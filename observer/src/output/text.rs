@@ -8,13 +8,14 @@
 //! its length, and the payload behind it, so that no payload can imitate it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::time::Duration;
 
 use observer_core::Record;
 use observer_core::record::{
-    Account, Anomaly, ConnectionClosed, ConnectionOpened, Direction, Frame, Gap, GapCause, Handshake, How,
-    Kind, Message, PacketSeen, Payload, Peer,
+    Account, Anomaly, ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Frame, Gap, GapCause,
+    Handshake, How, Kind, Message, PacketSeen, Payload, Peer,
 };
 use observer_core::time::Time;
 use observer_core::websocket::frame::Opcode;
@@ -37,12 +38,14 @@ pub struct Text {
     packet_bytes: Layout,
     payload_bytes: Layout,
     conversations: Conversations,
+    /// Connections that were open before, and of which nothing was shown yet. Their number is the engine's bound.
+    unmentioned: HashSet<ConnectionId>,
 }
 
 /// What text shows besides what it always shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
-    /// Headers of handshakes, and the account of each connection.
+    /// Headers of handshakes, the account of each connection, and at once each connection that was open before.
     pub verbose: bool,
     /// Of packets.
     pub packet_bytes: Layout,
@@ -55,12 +58,20 @@ impl Text {
     pub fn new(time: TimeStyle, palette: Palette, detail: Detail) -> Self {
         let Detail { verbose, packet_bytes, payload_bytes } = detail;
         let clock = Clock::new(time);
-        Self { clock, palette, verbose, packet_bytes, payload_bytes, conversations: Conversations::default() }
+        Self {
+            clock,
+            palette,
+            verbose,
+            packet_bytes,
+            payload_bytes,
+            conversations: Conversations::default(),
+            unmentioned: HashSet::new(),
+        }
     }
 
     /// Appends `record` to `out`, with its line end. The summary is no line here: it goes to standard error.
     pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
-        if matches!(record.kind, Kind::Summary(_)) {
+        if matches!(record.kind, Kind::Summary(_)) || self.write_put_off(out, record) {
             return;
         }
         if let Kind::Packet(packet) = &record.kind {
@@ -72,6 +83,30 @@ impl Text {
         out.push(b'\n');
     }
 
+    /// Of a connection that was open before, the line that says so comes before the first that says more: many are
+    /// open, and few may ever say anything. Returns whether `record` is not to be written (yet).
+    fn write_put_off(&mut self, out: &mut Vec<u8>, record: &Record<'_>) -> bool {
+        let Some(connection) = record.connection else { return false };
+        if let Kind::ConnectionOpened(ConnectionOpened { was_listed: true, .. }) = record.kind {
+            return !self.verbose && self.unmentioned.insert(connection.id);
+        }
+        if !self.unmentioned.remove(&connection.id) {
+            return false;
+        }
+        if let Kind::ConnectionClosed(closed) = &record.kind
+            && matches!(closed.how, How::StillOpen | How::Evicted)
+            && closed.account.iter().all(|account| account.bytes_seen == 0 && account.bytes_missing == 0)
+        {
+            return true;
+        }
+        let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: false, was_listed: true });
+        let joined = Record { kind, ..record.clone() };
+        self.write_start(out, &joined);
+        self.write_content(out, &joined);
+        out.push(b'\n');
+        false
+    }
+
     /// Appends a packet as tcpdump prints it, without a line end behind.
     pub fn write_packet(&mut self, out: &mut Vec<u8>, time: Time, packet: &PacketSeen<'_>) {
         self.clock.write(out, time);
@@ -81,8 +116,10 @@ impl Text {
 
     /// Takes note of a record that is not shown.
     pub fn pass_over(&mut self, record: &Record<'_>) {
-        if let Kind::Packet(packet) = &record.kind {
-            self.conversations.pass_over(packet);
+        match (&record.kind, record.connection) {
+            (Kind::Packet(packet), _) => self.conversations.pass_over(packet),
+            (Kind::ConnectionClosed(_), Some(connection)) => _ = self.unmentioned.remove(&connection.id),
+            _ => {}
         }
     }
 
@@ -143,7 +180,9 @@ impl Text {
 
     fn write_opened(&self, out: &mut Vec<u8>, opened: &ConnectionOpened, record: &Record<'_>) {
         self.write_word(out, self.palette.event, if opened.from_start { "opened" } else { "joined" });
-        if !opened.from_start {
+        if opened.was_listed {
+            push(out, ", it was open before");
+        } else if !opened.from_start {
             push(out, ", its beginning was not seen");
         }
         if let Some(interface) = record.connection.and_then(|connection| connection.interface.as_deref()) {

@@ -68,6 +68,8 @@ struct Streams {
     has_gaps: bool,
     /// Whether the last record of this connection was shown.
     is_shown: bool,
+    /// Whether it was open before, and no packet of it came yet.
+    is_only_listed: bool,
 }
 
 /// Something that was sent, and is not known to have arrived.
@@ -155,6 +157,7 @@ impl Explain {
             (Kind::Summary(_), _) => self.end(out, people),
             (_, None) => {}
             (kind, Some(connection)) => {
+                let is_shown = is_shown && !self.leaves_untouched(kind, connection);
                 let closes = matches!(kind, Kind::ConnectionClosed(_));
                 if closes && let Some(packet) = self.group.packet.take() {
                     // While it is known who is who.
@@ -182,6 +185,13 @@ impl Explain {
                 }
             }
         }
+    }
+
+    /// Whether a connection that was open before is left without a packet of it: then there is nothing to tell.
+    fn leaves_untouched(&self, kind: &Kind<'_>, connection: &Connection) -> bool {
+        let is_left = |how| matches!(how, How::StillOpen | How::Evicted);
+        matches!(kind, Kind::ConnectionClosed(closed) if is_left(closed.how))
+            && self.streams.get(&connection.id).is_some_and(|streams| streams.is_only_listed)
     }
 
     /// Lays out what belongs to the packet before: nothing further of it comes.
@@ -255,6 +265,11 @@ impl Explain {
         let client = connection
             .as_ref()
             .map_or_else(|| client.to_string(), |connection| self.client_name(connection, people));
+        let known = connection.as_ref().and_then(|connection| self.streams.get_mut(&connection.id));
+        if known.is_some_and(|streams| std::mem::take(&mut streams.is_only_listed)) {
+            let told = self.sentence(Sentence::OpenBefore, &[&client, &server.to_string()]);
+            self.group.sentences.insert(0, told);
+        }
         if flags.syn() {
             let server = server.to_string();
             return if asks {
@@ -398,6 +413,9 @@ impl Explain {
             Kind::ConnectionOpened(opened) => {
                 self.connections += 1;
                 self.group.opens = opened.from_start;
+                if opened.was_listed {
+                    self.streams.entry(connection.id).or_default().is_only_listed = true;
+                }
             }
             Kind::Handshake(handshake) => self.explain_handshake(handshake, connection, stream_end, people),
             Kind::Frame(frame) => self.explain_frame(frame, connection, stream_end, people),

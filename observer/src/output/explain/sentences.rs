@@ -111,6 +111,8 @@ pub enum Sentence {
     /// What, the section that forbids it.
     AnomalyOfRule,
     /// Client, server.
+    OpenBefore,
+    /// Client, server.
     Open,
     /// Client, server.
     Closed,
@@ -245,6 +247,10 @@ impl Sentence {
             Self::GivenUpAtLimit => ("given up at a limit of the observer", "超出 observer 的限制而放弃"),
             Self::Anomaly => ("anomaly: {0}", "异常：{0}"),
             Self::AnomalyOfRule => ("anomaly: {0} ({1})", "异常：{0}（{1}）"),
+            Self::OpenBefore => (
+                "the connection of {0} to {1} was open before; its beginning was not seen",
+                "{0} 到 {1} 的连接在观察开始前已经打开，未看到其开始",
+            ),
             Self::Open => {
                 ("the connection of {0} to {1} is still open at the end", "{0} 到 {1} 的连接在结束时仍然打开")
             }
