@@ -26,6 +26,7 @@ pub mod packet;
 pub mod record;
 pub mod tcp;
 pub mod time;
+pub mod tls;
 pub mod websocket;
 
 mod connection;
