@@ -20,6 +20,7 @@ pub mod anomaly;
 pub mod chat;
 pub mod engine;
 pub mod http;
+pub mod http2;
 pub mod limits;
 pub mod link;
 pub mod packet;
