@@ -24,6 +24,7 @@ pub mod http2;
 pub mod limits;
 pub mod link;
 pub mod packet;
+pub mod proxy_protocol;
 pub mod record;
 pub mod tcp;
 pub mod time;
