@@ -50,6 +50,8 @@ pub enum Kind<'a> {
     Packet(PacketSeen<'a>),
     /// A TCP connection, from its first packet that was seen.
     ConnectionOpened(ConnectionOpened),
+    /// What a proxy says of the connection ahead of everything else.
+    ProxyHeader(ProxyHeader),
     /// The upgrade request or its answer, or another head before them.
     Handshake(Handshake<'a>),
     /// One WebSocket frame, whole.
@@ -108,6 +110,9 @@ pub struct Connection {
     pub interface: Option<Arc<str>>,
     /// The network namespace that it is in, where that is known, else 0: elsewhere the same addresses are others.
     pub scope: u64,
+    /// Whom it is for, as a proxy or anybody claims: by the PROXY header and, as far as heads were seen, by the request
+    /// that is told of, or answered; from the upgrade on by the upgrade request. Never the peer itself.
+    pub client_claim: Option<Arc<ClientClaim>>,
 }
 
 /// Whom a connection is for, as it claims itself. Anybody can write such a claim.
@@ -274,6 +279,8 @@ pub struct Handshake<'a> {
     pub status: Option<u16>,
     /// The answer's reason phrase.
     pub reason: Option<&'a str>,
+    /// Whether it asks for a WebSocket, or answers what did or looks so.
+    pub is_upgrade: bool,
     /// Header fields in the order in which they were sent, repeated ones as they were.
     pub headers: &'a [Header<'a>],
     /// `Sec-WebSocket-Protocol`: offered in a request (all, joined as sent), chosen in an answer.
@@ -480,6 +487,7 @@ impl Kind<'_> {
     pub const fn direction(&self) -> Option<Direction> {
         match self {
             Self::Packet(packet) => packet.direction,
+            Self::ProxyHeader(_) => Some(Direction::ClientToServer),
             Self::Handshake(handshake) => Some(handshake.direction),
             Self::Frame(frame) => Some(frame.direction),
             Self::Message(message) => Some(message.direction),

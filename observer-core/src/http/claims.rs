@@ -1,7 +1,7 @@
 //! Whom a connection is for, as its header fields and a PROXY header claim it.
 //!
 //! Owns which claims count, and their order. Must not believe any: whoever writes a header field can write anything.
-//! Bounded by what its caller allows of each header.
+//! Bounded by [`Limits::claimed_addresses`](crate::Limits::claimed_addresses) of each header.
 //!
 //! # What is taken
 //!

@@ -124,6 +124,7 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
         "handshake",
         "message",
         "packet",
+        "proxy_header",
         "summary",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);

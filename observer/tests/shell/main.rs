@@ -5,6 +5,7 @@
 mod explain;
 mod filters;
 mod golden;
+mod heads;
 mod live_refused;
 mod packets;
 mod reading;

@@ -33,6 +33,12 @@ pub enum Sentence {
     PlainRequest,
     /// Status, reason.
     PlainAnswer,
+    /// Claimed client, header, client.
+    ClientClaimed,
+    /// Client, claimed client, claimed server.
+    ProxyHeader,
+    /// Client.
+    ProxyHeaderOfNobody,
     /// Name.
     LogsIn,
     /// Name, names.
@@ -174,6 +180,17 @@ impl Sentence {
             Self::UpgradeRefused => ("WebSocket upgrade refused: {0} {1}", "WebSocket 升级被拒绝：{0} {1}"),
             Self::PlainRequest => ("HTTP request of {0}: {1} {2}", "{0} 的 HTTP 请求：{1} {2}"),
             Self::PlainAnswer => ("HTTP answer: {0} {1}", "HTTP 应答：{0} {1}"),
+            Self::ClientClaimed => (
+                "{1} claims that it is for {0}; what connects is {2}, and anybody can claim this",
+                "{1} 声称真实客户端是 {0}；实际连接来自 {2}，此声明未经验证",
+            ),
+            Self::ProxyHeader => (
+                "PROXY header: {0} claims to connect for {1}, which asked for {2}",
+                "PROXY 协议头：{0} 声称代 {1} 连接，目标为 {2}",
+            ),
+            Self::ProxyHeaderOfNobody => {
+                ("PROXY header: {0} claims no client's address", "PROXY 协议头：{0} 未声明客户端地址")
+            }
             Self::LogsIn => ("{0} logs in", "{0} 登录"),
             Self::UserList => {
                 ("the server returns the user list to {0}: {1}", "服务器向 {0} 返回用户列表：{1}")
