@@ -13,6 +13,13 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("chat-lo-and-any.pcapng", &[]),
     ("frames-any-ipv4.pcap", &["--frames"]),
     ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
+    ("nginx-lo.pcap", &["--port", "7272"]),
+    ("refused-lo.pcap", &["--port", "7272"]),
+    ("proxy-v1-lo.pcap", &[]),
+    ("proxy-v2-lo.pcap", &["--port", "7272"]),
+    ("tls-lo.pcap", &["--port", "7272"]),
+    ("http2-lo.pcap", &["--port", "7272"]),
+    ("h2c-lo.pcap", &["--port", "7272"]),
 ];
 
 /// Other views: the capture, the format, further options, and the name of the expected output.
@@ -21,6 +28,8 @@ const VIEWS: &[(&str, &str, &[&str], &str)] = &[
     ("chat-any-ipv6.pcap", "explain", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
     ("frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
     ("chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
+    ("nginx-lo.pcap", "explain", &["--port", "7272"], "nginx-lo.explain.txt"),
+    ("proxy-v2-lo.pcap", "explain", &["--port", "7272", "--lang", "zh"], "proxy-v2-lo.explain.zh.txt"),
     ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
 ];
 
