@@ -192,7 +192,7 @@ impl ClaimSource {
 pub struct ProxyHeader {
     /// Version of the protocol: 1 or 2.
     pub version: u8,
-    /// It says that the connection is the proxy's own, and for nobody.
+    /// It says that the connection is the proxy's own, and for nobody: no address of it counts, or is told here.
     pub is_local: bool,
     /// Whom it says the connection is for; `None` where it tells no IP address.
     pub source: Option<SocketAddr>,

@@ -108,7 +108,7 @@ fn a_proxy_header_of_either_version_is_told_and_claims_the_client_of_all_that_fo
 }
 
 #[test]
-fn a_proxy_header_before_a_connection_is_known_as_websocket_is_told_with_its_own_time() {
+fn a_proxy_header_and_the_request_behind_it_are_told_with_their_own_times() {
     let mut it = connected();
     it.client_sends(V1);
     let sent = it.packets[3].nanoseconds;
@@ -116,7 +116,8 @@ fn a_proxy_header_before_a_connection_is_known_as_websocket_is_told_with_its_own
     let mut times = Vec::new();
     let mut engine = Engine::new(upgrades());
     let mut sink = |record: &Record<'_>| match record.kind {
-        Kind::ProxyHeader(_) | Kind::Handshake(_) => times.push(record.time.wall.0),
+        Kind::ProxyHeader(_) => times.push(record.time.wall.0),
+        Kind::Handshake(ref handshake) => times.push(handshake.time_first.wall.0),
         _ => {}
     };
     for wire in &it.packets {

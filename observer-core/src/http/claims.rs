@@ -179,8 +179,7 @@ mod tests {
 
     #[test]
     fn only_what_is_an_address_is_taken() {
-        let odd =
-            "unknown, _hidden, localhost, 1.2.3, 1.2.3.4:99999, ::1%eth0, [::1]x, 0x7f.1,, \x1b[2J, 10.0.0.1";
+        let odd = "unknown, _hidden, localhost, 1.2.3, 1.2.3.4:99999, ::1%eth0, [fe80::1%3]:80, [::1]x, 0x7f.1,, \x1b[2J, 10.0.0.1";
         assert_eq!(found(&[("X-Forwarded-For", odd)]), ["x_forwarded_for 10.0.0.1"]);
         for none in ["", "unknown", "for=1.2.3.4", "[::1", "1.2.3.4 5.6.7.8"] {
             assert!(found(&[("X-Forwarded-For", none), ("X-Real-IP", none)]).is_empty(), "{none}");

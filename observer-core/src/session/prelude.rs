@@ -67,8 +67,7 @@ impl Session {
     }
 
     fn handle_proxy_header(&mut self, header: ProxyHeader, reporter: &mut Reporter<'_>) {
-        let source = header.source.filter(|_| !header.is_local);
-        let address = source.map(|source| ClaimedAddress { ip: source.ip(), port: Some(source.port()) });
+        let address = header.source.map(|it| ClaimedAddress { ip: it.ip(), port: Some(it.port()) });
         self.proxied = find_claim(address, &[], reporter);
         reporter.set_claim(self.proxied.as_ref());
         reporter.proxy_header(header);

@@ -400,7 +400,7 @@ impl Explain {
             Kind::ProxyHeader(header) => {
                 let peer = connection.client.to_string();
                 match (header.source, header.destination) {
-                    (Some(source), Some(destination)) if !header.is_local => {
+                    (Some(source), Some(destination)) => {
                         let (source, destination) = (source.to_string(), destination.to_string());
                         self.say(Sentence::ProxyHeader, &[&peer, &source, &destination]);
                     }
