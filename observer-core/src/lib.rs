@@ -20,12 +20,15 @@ pub mod anomaly;
 pub mod chat;
 pub mod engine;
 pub mod http;
+pub mod http2;
 pub mod limits;
 pub mod link;
 pub mod packet;
+pub mod proxy_protocol;
 pub mod record;
 pub mod tcp;
 pub mod time;
+pub mod tls;
 pub mod websocket;
 
 mod connection;

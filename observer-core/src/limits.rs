@@ -38,16 +38,22 @@ pub struct Limits {
     /// further SYN carries becomes a gap, if it turns out to be taken.
     pub syn_data_total_bytes: usize,
     /// An HTTP request or response head. Shed: the direction is reported as `head-too-long`, and what follows is
-    /// decoded by its looks, if it looks like anything.
+    /// decoded by its looks, if it looks like anything. Also a header block or settings of HTTP/2. Shed: the direction
+    /// is not watched for WebSocket any longer.
     pub head_bytes: usize,
+    /// The first message of a client that speaks TLS. Shed: the name of the server that it asks for is not told.
+    pub client_hello_bytes: usize,
+    /// Addresses that one header claims to be the client's, at least two. Shed: those between the first one and the
+    /// last ones.
+    pub claimed_addresses: usize,
     /// What a client may send behind its upgrade request before the answer was seen, and what it takes to keep it.
     /// Shed: the answer is not waited for any longer, and what the client sends is decoded by its looks.
     pub early_bytes: usize,
     /// Requests of one connection that wait for their answers. Shed: nothing is known of what the answers to
     /// further ones answer.
     pub pending_requests: usize,
-    /// Heads in pieces, requests that wait for their answers, and what clients send ahead of these, of all
-    /// connections together. Shed: as above, each in its way.
+    /// Heads in pieces, first messages of TLS and header blocks of HTTP/2 likewise, requests that wait for their
+    /// answers, and what clients send ahead of these, of all connections together. Shed: as above, each in its way.
     pub head_total_bytes: usize,
     /// Payload kept of one message. Shed: what lies beyond is not kept, and named in `missing`.
     pub message_bytes: usize,
@@ -102,6 +108,8 @@ impl Default for Limits {
             unacknowledged_total_bytes: 64 << 20,
             syn_data_total_bytes: 4 << 20,
             head_bytes: 64 << 10,
+            client_hello_bytes: 16 << 10,
+            claimed_addresses: 8,
             early_bytes: 64 << 10,
             pending_requests: 32,
             head_total_bytes: 64 << 20,
@@ -135,6 +143,10 @@ pub enum Limit {
     SynData,
     /// [`Limits::head_bytes`].
     Head,
+    /// [`Limits::client_hello_bytes`].
+    ClientHello,
+    /// [`Limits::claimed_addresses`].
+    ClaimedAddresses,
     /// [`Limits::early_bytes`].
     Early,
     /// [`Limits::pending_requests`].
@@ -161,7 +173,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the summary.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Connections,
         Self::Handshakes,
         Self::Reassembly,
@@ -169,6 +181,8 @@ impl Limit {
         Self::Unacknowledged,
         Self::SynData,
         Self::Head,
+        Self::ClientHello,
+        Self::ClaimedAddresses,
         Self::Early,
         Self::PendingRequests,
         Self::HeadTotal,
@@ -192,6 +206,8 @@ impl Limit {
             Self::Unacknowledged => "unacknowledged",
             Self::SynData => "syn_data",
             Self::Head => "head",
+            Self::ClientHello => "client_hello",
+            Self::ClaimedAddresses => "claimed_addresses",
             Self::Early => "early",
             Self::PendingRequests => "pending_requests",
             Self::HeadTotal => "head_total",

@@ -4,7 +4,7 @@
 //! Bounded: a record borrows from the engine's buffers, whose sizes `limits.rs` caps, and lives for one call.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
@@ -50,6 +50,8 @@ pub enum Kind<'a> {
     Packet(PacketSeen<'a>),
     /// A TCP connection, from its first packet that was seen.
     ConnectionOpened(ConnectionOpened),
+    /// What a proxy says of the connection ahead of everything else.
+    ProxyHeader(ProxyHeader),
     /// The upgrade request or its answer, or another head before them.
     Handshake(Handshake<'a>),
     /// One WebSocket frame, whole.
@@ -108,6 +110,94 @@ pub struct Connection {
     pub interface: Option<Arc<str>>,
     /// The network namespace that it is in, where that is known, else 0: elsewhere the same addresses are others.
     pub scope: u64,
+    /// Whom it is for, as a proxy or anybody claims: by the PROXY header and, as far as heads were seen, by the request
+    /// that is told of, or answered; from the upgrade on by the upgrade request. Never the peer itself.
+    pub client_claim: Option<Arc<ClientClaim>>,
+}
+
+/// Whom a connection is for, as it claims itself. Anybody can write such a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientClaim {
+    /// What the first header of [`ClaimSource`]'s order that has any claims the client's address to be.
+    pub address: ClaimedAddress,
+    /// Which header that is.
+    pub by: ClaimSource,
+    /// Whatever else it and the other headers name, each address once: proxies on the way or, where a client wrote
+    /// `address` itself, the client.
+    pub also: Vec<ClaimedAddress>,
+}
+
+impl ClientClaim {
+    /// All addresses that are claimed.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(&self.address).chain(&self.also).map(|address| address.ip)
+    }
+}
+
+/// An address as a header tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port, where it is told.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for ClaimedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
+/// Which header claims, in the order in which they are believed, if any is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClaimSource {
+    /// The header of the PROXY protocol.
+    ProxyProtocol,
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Real-IP`.
+    XRealIp,
+}
+
+impl ClaimSource {
+    /// The name in JSON and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::XForwardedFor => "x_forwarded_for",
+            Self::Forwarded => "forwarded",
+            Self::XRealIp => "x_real_ip",
+        }
+    }
+
+    /// The name as people write it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::ProxyProtocol => "PROXY",
+            Self::XForwardedFor => "X-Forwarded-For",
+            Self::Forwarded => "Forwarded",
+            Self::XRealIp => "X-Real-IP",
+        }
+    }
+}
+
+/// The header of the PROXY protocol, which a proxy may send ahead of everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// Version of the protocol: 1 or 2.
+    pub version: u8,
+    /// It says that the connection is the proxy's own, and for nobody: no address of it counts, or is told here.
+    pub is_local: bool,
+    /// Whom it says the connection is for; `None` where it tells no IP address.
+    pub source: Option<SocketAddr>,
+    /// Where it says that one connected to; likewise.
+    pub destination: Option<SocketAddr>,
 }
 
 /// Which way bytes travel within a connection.
@@ -200,6 +290,8 @@ pub struct Handshake<'a> {
     pub status: Option<u16>,
     /// The answer's reason phrase.
     pub reason: Option<&'a str>,
+    /// Whether it asks for a WebSocket, or answers what did or looks so.
+    pub is_upgrade: bool,
     /// Header fields in the order in which they were sent, repeated ones as they were.
     pub headers: &'a [Header<'a>],
     /// `Sec-WebSocket-Protocol`: offered in a request (all, joined as sent), chosen in an answer.
@@ -409,6 +501,7 @@ impl Kind<'_> {
     pub const fn direction(&self) -> Option<Direction> {
         match self {
             Self::Packet(packet) => packet.direction,
+            Self::ProxyHeader(_) => Some(Direction::ClientToServer),
             Self::Handshake(handshake) => Some(handshake.direction),
             Self::Frame(frame) => Some(frame.direction),
             Self::Message(message) => Some(message.direction),
@@ -441,7 +534,7 @@ pub struct Account {
     pub bytes_missing: u64,
     /// Gaps they lie in. One may be of unknown length, and counted here alone.
     pub gaps: u64,
-    /// Of the bytes seen: those that belong to no head, body or frame that was understood: another protocol, or the
+    /// Of the bytes seen: those that belong to no head, PROXY header, body or frame that was understood: another protocol, or the
     /// place was lost. A hole within a frame that was dropped counts with them.
     pub bytes_skipped: u64,
     /// Payload bytes seen more than once.

@@ -11,8 +11,8 @@ use crate::anomaly::AnomalyCode;
 use crate::engine::{Config, Report};
 use crate::limits::Limit;
 use crate::record::{
-    Account, Anomaly, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause, Kind, Record,
-    Sink, Summary,
+    Account, Anomaly, ClientClaim, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause,
+    Kind, ProxyHeader, Record, Sink, Summary,
 };
 use crate::time::Time;
 
@@ -37,6 +37,8 @@ pub(crate) struct Told {
     /// Whether the connection is one to tell of at all.
     pub(crate) recognised: bool,
     announced: bool,
+    /// The PROXY header of a connection that is not told of, and may be later.
+    proxy_header: Option<Box<(Time, ProxyHeader)>>,
     anomalies: usize,
 }
 
@@ -51,13 +53,21 @@ impl Told {
         report: Report,
     ) -> Self {
         Self {
-            connection: Connection { id: ConnectionId(0), client, server, interface, scope },
+            connection: Connection {
+                id: ConnectionId(0),
+                client,
+                server,
+                interface,
+                scope,
+                client_claim: None,
+            },
             account: [Account::default(); 2],
             opened,
             beginning,
             has_packets: false,
             recognised: report == Report::All,
             announced: false,
+            proxy_header: None,
             anomalies: 0,
         }
     }
@@ -126,6 +136,8 @@ impl Reporter<'_> {
             from_start: beginning == Beginning::Seen,
             was_listed: beginning == Beginning::Before,
         });
+        // When it opened nobody had claimed anything, however late that is told.
+        let claim = self.told.connection.client_claim.take();
         let record = Record {
             time: self.told.opened,
             connection: Some(&self.told.connection),
@@ -133,12 +145,32 @@ impl Reporter<'_> {
             kind,
         };
         self.sink.handle_record(&record);
+        self.told.connection.client_claim = claim;
+    }
+
+    /// Tells of the PROXY header, once the connection is told of.
+    pub(crate) fn proxy_header(&mut self, header: ProxyHeader) {
+        if self.told.recognised {
+            self.record(Kind::ProxyHeader(header));
+        } else {
+            self.told.proxy_header = Some(Box::new((self.time, header)));
+        }
+    }
+
+    /// From now on this is whom the connection claims to be for.
+    pub(crate) fn set_claim(&mut self, claim: Option<&Arc<ClientClaim>>) {
+        self.told.connection.client_claim = claim.cloned();
     }
 
     /// From now on the connection is one to tell of.
     pub(crate) fn recognise(&mut self) {
         self.told.recognised = true;
         self.announce();
+        if let Some((time, header)) = self.told.proxy_header.take().map(|told| *told) {
+            let now = core::mem::replace(&mut self.time, time);
+            self.record(Kind::ProxyHeader(header));
+            self.time = now;
+        }
     }
 
     pub(crate) fn anomaly(&mut self, direction: Option<Direction>, code: AnomalyCode, detail: &str) {

@@ -2,9 +2,11 @@
 //!
 //! Owns which of the two each direction is in, and what the handshake settled for both. Must not know TCP, nor other
 //! connections. Bounded by [`Limits::head_bytes`], [`Limits::early_bytes`], [`Limits::pending_requests`] and, for all
-//! connections together, [`Limits::head_total_bytes`], and by what a decoder bounds.
+//! connections together, [`Limits::head_total_bytes`], and by what a decoder and the files below bound.
 //!
 //! # What is not decoded
+//!
+//! TLS and HTTP/2 are named (`session/foreign.rs`), behind a PROXY header too (`session/prelude.rs`).
 //!
 //! Bodies are stepped over. Where something is lost or cannot be told, each segment is taken for what it looks like,
 //! a head or frames, and for nothing else; what looks like neither is counted as skipped. Only another protocol where
@@ -12,28 +14,36 @@
 
 mod early;
 mod ending;
+mod foreign;
 mod pending;
 mod pings;
+mod prelude;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
+use crate::http::handshake::upgrade_to;
 use crate::http::head::HeadError;
 use crate::http::{
     Asked, Body, BodyProgress, Foreign, HeadKind, HeadProgress, HeadReader, evaluate_answer,
     evaluate_request, parse_request, parse_response,
 };
+use crate::http2::Watcher;
 use crate::limits::{Limit, Limits};
-use crate::record::{Direction, Handshake, Kind};
+use crate::proxy_protocol;
+use crate::record::{ClientClaim, Direction, Handshake, Kind};
 use crate::reporter::Reporter;
 use crate::tcp::reassembler::Chunk;
 use crate::time::Time;
+use crate::tls::ClientHelloReader;
 use crate::websocket::Extensions;
 use crate::websocket::decoder::{self, Decoder, StreamEnd};
 
 use early::{Content, Early, Room};
 use ending::Ending;
 pub(crate) use ending::{FirstClose, Receipt};
+use foreign::tell_unread_hello;
 use pending::{Pending, Request};
 
 const NOT_DECODED: &str = "the connection is not decoded";
@@ -92,6 +102,8 @@ pub(crate) struct Session {
     client: Half,
     server: Half,
     pending: Pending,
+    /// What the PROXY header claims.
+    proxied: Option<Arc<ClientClaim>>,
     /// Something of the heads was not seen or not understood: answers cannot be told to belong to their requests by
     /// their order, the place may be wrong, and no blame follows from it.
     by_looks: bool,
@@ -107,6 +119,10 @@ enum Half {
     Unknown,
     /// In a head, or in the body behind one.
     Head(Box<Heading>),
+    /// In the first message of a client that speaks TLS.
+    ClientHello(Box<ClientHelloReader>),
+    /// In HTTP/2.
+    Http2(Box<Watcher>),
     /// Behind an upgrade request: what comes waits for the answer.
     Early(Box<Early>),
     /// In WebSocket frames.
@@ -119,6 +135,8 @@ enum Half {
 
 #[derive(Debug)]
 struct Heading {
+    /// At the beginning of a connection: a PROXY header may come before the head.
+    proxy: Option<proxy_protocol::Reader>,
     reader: HeadReader,
     time_first: Option<Time>,
     /// What is left of the body before the head.
@@ -126,6 +144,12 @@ struct Heading {
 }
 
 impl Heading {
+    /// Bytes taken of a head, or of a PROXY header, that is not whole.
+    fn pending_bytes(&self) -> usize {
+        let proxy = self.proxy.as_ref().map_or(0, proxy_protocol::Reader::pending_bytes);
+        proxy.saturating_add(self.reader.pending_bytes())
+    }
+
     /// Whether a body that would last until the stream's end may have ended: who waits for a further answer on the
     /// connection has seen that.
     fn may_be_behind_body(&self, answer_is_due: bool) -> bool {
@@ -149,12 +173,24 @@ impl Half {
             Direction::ClientToServer => HeadKind::Request,
             Direction::ServerToClient => HeadKind::Response,
         };
-        Self::Head(Box::new(Heading { reader: HeadReader::new(kind), time_first: None, body: Body::NONE }))
+        let reader = HeadReader::new(kind);
+        Self::Head(Box::new(Heading { proxy: None, reader, time_first: None, body: Body::NONE }))
+    }
+
+    /// At the beginning of a connection.
+    fn beginning(direction: Direction) -> Self {
+        let mut half = Self::heading(direction);
+        if let (Self::Head(heading), Direction::ClientToServer) = (&mut half, direction) {
+            heading.proxy = Some(proxy_protocol::Reader::default());
+        }
+        half
     }
 
     fn held_bytes(&self) -> usize {
         match self {
             Self::Head(heading) => heading.reader.held_bytes(),
+            Self::ClientHello(reader) => reader.held_bytes(),
+            Self::Http2(watcher) => watcher.held_bytes(),
             Self::Early(early) => early.held_bytes(),
             // A decoder's are counted where decoders are.
             Self::Unknown | Self::Frames(_) | Self::Seeking(_) | Self::Ignored => 0,
@@ -165,11 +201,12 @@ impl Half {
 impl Session {
     /// A conversation whose first bytes are the next ones, or one that was under way.
     pub(crate) fn new(from_start: bool) -> Self {
-        let half = |direction| if from_start { Half::heading(direction) } else { Half::Unknown };
+        let half = |direction| if from_start { Half::beginning(direction) } else { Half::Unknown };
         Self {
             client: half(Direction::ClientToServer),
             server: half(Direction::ServerToClient),
             pending: Pending::default(),
+            proxied: None,
             by_looks: !from_start,
             client_is_behind_request: false,
             ending: Ending::default(),
@@ -202,7 +239,7 @@ impl Session {
             }
             // What waits may end within a frame.
             Half::Early(early) => !early.is_empty(),
-            Half::Unknown | Half::Ignored => false,
+            Half::ClientHello(_) | Half::Http2(_) | Half::Unknown | Half::Ignored => false,
         }
     }
 
@@ -292,6 +329,11 @@ impl Session {
                         session.seek(direction, shared, reporter);
                     }
                     Half::Early(_) => session.seek(direction, shared, reporter),
+                    Half::ClientHello(_) => {
+                        session.client = Half::Ignored;
+                        tell_unread_hello(reporter);
+                    }
+                    Half::Http2(_) => *session.half(direction) = Half::Ignored,
                     _ => {}
                 }
             }
@@ -359,6 +401,14 @@ impl Session {
                     data
                 }
                 Half::Head(_) => self.handle_head_data(direction, data, shared, reporter),
+                Half::ClientHello(_) => {
+                    self.handle_client_hello(data, shared, reporter);
+                    &[]
+                }
+                Half::Http2(_) => {
+                    self.handle_http2(direction, data, shared, reporter);
+                    &[]
+                }
                 Half::Early(_) => self.handle_early_data(data, shared, reporter),
                 Half::Seeking(decoder) if !decoder.is_supported() && looks_like_head(direction, data) => {
                     self.end_half(direction, StreamEnd::Unseen, shared, reporter);
@@ -401,6 +451,9 @@ impl Session {
                 }
             }
             Half::Unknown => self.seek(direction, shared, reporter),
+            Half::ClientHello(_) | Half::Http2(_) => {
+                self.end_half(direction, StreamEnd::Unseen, shared, reporter);
+            }
             Half::Early(_) => {
                 let room = self.room_for_early(shared, reporter);
                 let Half::Early(early) = &mut self.client else { return };
@@ -470,15 +523,21 @@ impl Session {
                 skip(direction, decoder.skipped_bytes(), reporter);
             }
             Half::Head(heading) => {
-                let pending = heading.reader.pending_bytes();
+                let pending = heading.pending_bytes();
                 skip(direction, pending as u64, reporter);
                 if pending > 0 && end == StreamEnd::Fin && !self.by_looks {
-                    let detail = format!("{pending} bytes of it came");
-                    reporter.anomaly(Some(direction), AnomalyCode::StreamEndsInsideHead, &detail);
+                    let is_proxy_header = heading.proxy.is_some_and(|reader| reader.is_certain());
+                    let (code, detail) = if is_proxy_header {
+                        (AnomalyCode::ProxyHeaderMalformed, "the stream ends within it".to_owned())
+                    } else {
+                        (AnomalyCode::StreamEndsInsideHead, format!("{pending} bytes of it came"))
+                    };
+                    reporter.anomaly(Some(direction), code, &detail);
                 }
             }
+            Half::ClientHello(_) => tell_unread_hello(reporter),
             Half::Early(early) => skip(direction, early.data_bytes(), reporter),
-            Half::Unknown | Half::Ignored => {}
+            Half::Http2(_) | Half::Unknown | Half::Ignored => {}
         }
     }
 
@@ -489,13 +548,14 @@ impl Session {
         self.pending.forget_plain();
         let decoder = Decoder::resynchronising(direction);
         match core::mem::replace(self.half(direction), Half::Seeking(decoder)) {
-            Half::Head(heading) => skip(direction, heading.reader.pending_bytes() as u64, reporter),
+            Half::Head(heading) => skip(direction, heading.pending_bytes() as u64, reporter),
+            Half::ClientHello(_) => tell_unread_hello(reporter),
             Half::Early(early) => {
                 self.client_is_behind_request = early.is_empty();
                 self.replay(*early, shared, reporter);
             }
             known @ (Half::Frames(_) | Half::Seeking(_)) => *self.half(direction) = known,
-            Half::Unknown | Half::Ignored => {}
+            Half::Http2(_) | Half::Unknown | Half::Ignored => {}
         }
         if direction == Direction::ServerToClient && matches!(self.client, Half::Early(_)) {
             self.seek(Direction::ClientToServer, shared, reporter);
@@ -553,6 +613,9 @@ impl Session {
         reporter: &mut Reporter<'_>,
     ) -> &'a [u8] {
         let Half::Head(mut heading) = self.take_half(direction) else { return data };
+        if heading.proxy.is_some() {
+            return self.handle_proxy_data(heading, data, shared, reporter);
+        }
         if heading.body != Body::NONE {
             return self.handle_body_data(direction, heading, data, shared, reporter);
         }
@@ -592,9 +655,17 @@ impl Session {
                 reporter.limit(Limit::HeadTotal);
                 (AnomalyCode::HeadTooLong, BY_LOOKS.into())
             }
-            HeadProgress::NotHttp(Foreign::Tls) => (AnomalyCode::Tls, NOT_DECODED.into()),
-            HeadProgress::NotHttp(Foreign::Http2) => (AnomalyCode::Http2, NOT_DECODED.into()),
-            HeadProgress::NotHttp(Foreign::Unknown) => (AnomalyCode::NotHttp, NOT_DECODED.into()),
+            HeadProgress::NotHttp(Foreign::Tls) if !self.by_looks => {
+                skip(direction, taken_before, reporter);
+                self.begin_tls(direction, taken_before, reporter);
+                return data;
+            }
+            HeadProgress::NotHttp(Foreign::Http2) if !self.by_looks => {
+                skip(direction, taken_before, reporter);
+                self.begin_http2(direction, taken_before, reporter);
+                return data;
+            }
+            HeadProgress::NotHttp(_) => (AnomalyCode::NotHttp, NOT_DECODED.into()),
         };
         skip(direction, taken_before, reporter);
         let is_bound = code == AnomalyCode::HeadTooLong;
@@ -670,10 +741,11 @@ impl Session {
     fn give_up(&mut self, reporter: &mut Reporter<'_>) {
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             match self.take_half(direction) {
-                Half::Head(heading) => skip(direction, heading.reader.pending_bytes() as u64, reporter),
+                Half::Head(heading) => skip(direction, heading.pending_bytes() as u64, reporter),
+                Half::ClientHello(_) => tell_unread_hello(reporter),
                 Half::Early(early) => skip(direction, early.data_bytes(), reporter),
                 known @ (Half::Frames(_) | Half::Seeking(_)) => *self.half(direction) = known,
-                Half::Unknown | Half::Ignored => {}
+                Half::Http2(_) | Half::Unknown | Half::Ignored => {}
             }
         }
     }
@@ -689,9 +761,12 @@ impl Session {
         let request = parse_request(head)?;
         let evaluation = evaluate_request(&request);
         let is_upgrade = evaluation.is_upgrade;
+        reporter.set_claim(self.proxied.as_ref());
         if is_upgrade {
             reporter.recognise();
         }
+        let claim = self.claim_of(&request.headers, reporter);
+        reporter.set_claim(claim.as_ref());
         tell_defect(direction, request.defect, reporter);
         reporter.record(Kind::Handshake(Handshake {
             direction,
@@ -700,6 +775,7 @@ impl Session {
             path: Some(request.target),
             status: None,
             reason: None,
+            is_upgrade,
             headers: &request.headers,
             subprotocol: evaluation.subprotocol.as_deref(),
             extensions: &evaluation.extensions,
@@ -713,7 +789,9 @@ impl Session {
             let limits = &reporter.config.limits;
             let asked = Asked::from_method(request.method);
             let room = self.room(shared, limits);
-            if let Err(limit) = self.pending.push(Request { offer: evaluation.offer, asked }, limits, room) {
+            if let Err(limit) =
+                self.pending.push(Request { offer: evaluation.offer, asked, claim }, limits, room)
+            {
                 self.by_looks = true;
                 reporter.limit(limit);
             }
@@ -749,14 +827,20 @@ impl Session {
             (false, true) => self.pending.pop_upgrade(),
             (false, false) => self.pending.pop(),
         };
+        // A request was not seen, though no gap has told that yet: whether a body follows depends on it.
+        self.by_looks |= request.is_none() && !is_interim && !is_switching;
         // What another answer answers is known by the order of requests alone.
         let known = request.as_ref().filter(|_| is_switching || !self.by_looks);
         let evaluation = evaluate_answer(&answer, known.map(|request| &request.offer));
+        reporter.set_claim(self.proxied.as_ref());
         if evaluation.switches {
             reporter.recognise();
         }
         tell_defect(direction, answer.defect, reporter);
         let asked_for = if is_interim { self.pending.first() } else { request.as_ref() };
+        if let Some(request) = asked_for {
+            reporter.set_claim(request.claim.as_ref());
+        }
         let asked_for = asked_for.filter(|_| is_switching || !self.by_looks);
         reporter.record(Kind::Handshake(Handshake {
             direction,
@@ -765,6 +849,7 @@ impl Session {
             path: asked_for.map(|request| &*request.offer.target),
             status: Some(answer.status),
             reason: Some(answer.reason),
+            is_upgrade: evaluation.switches || asked_for.is_some_and(|request| request.offer.is_upgrade),
             headers: &answer.headers,
             subprotocol: evaluation.subprotocol.as_deref(),
             extensions: &evaluation.extensions,
@@ -781,7 +866,16 @@ impl Session {
             return Ok(Next::Half(Half::Frames(Decoder::new(direction, evaluation.negotiated))));
         }
         if is_switching {
-            // Some other protocol, which cannot be stepped over.
+            let protocol = upgrade_to(&answer.headers);
+            if protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("h2c")) {
+                self.pending.clear();
+                return Ok(Next::Half(self.switch_to_http2(shared, reporter)));
+            }
+            if !self.by_looks {
+                let detail = format!("{}: {BY_LOOKS}", protocol.as_deref().unwrap_or("it names none"));
+                reporter.anomaly(Some(direction), AnomalyCode::OtherProtocol, &detail);
+            }
+            // It cannot be stepped over.
             self.seek(Direction::ClientToServer, shared, reporter);
             return Ok(Next::Lost);
         }
@@ -824,7 +918,7 @@ impl Session {
             }
             // The answer to a request that was not seen as one.
             Half::Head(_) => self.seek(direction, shared, reporter),
-            Half::Frames(_) | Half::Seeking(_) | Half::Ignored => {}
+            Half::ClientHello(_) | Half::Http2(_) | Half::Frames(_) | Half::Seeking(_) | Half::Ignored => {}
         }
     }
 }

@@ -190,6 +190,13 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_net, help_heading = FILTERS)]
     host: Vec<IpNet>,
 
+    /// Show only what claims to be for a client of this address or network, by a header that a proxy (or anybody) wrote
+    ///
+    /// The header of the PROXY protocol, X-Forwarded-For, Forwarded or X-Real-IP: each address in any of them counts.
+    /// Who connects is --host.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = parse_net, help_heading = FILTERS)]
+    client_claimed: Vec<IpNet>,
+
     /// Show only connections of these numbers
     #[arg(long, value_name = "NUMBER", value_delimiter = ',', help_heading = FILTERS)]
     connection: Vec<u64>,
@@ -434,6 +441,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         language: arguments.lang,
         filter: Filter {
             hosts: arguments.host,
+            claimed: arguments.client_claimed,
             connections: arguments.connection.into_iter().map(ConnectionId).collect(),
             users: arguments.users,
             rooms: arguments.rooms,

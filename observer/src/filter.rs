@@ -1,6 +1,6 @@
 //! Which records are shown.
 //!
-//! Owns the meaning of --host, --connection, --direction, --opcode, --grep, --type, --not-type, --user and --room. Must
+//! Owns the meaning of --host, --client-claimed, --connection, --direction, --opcode, --grep, --type, --not-type, --user and --room. Must
 //! not know how records are laid out. Bounded: holds what the command line named.
 //!
 //! A filter hides; nothing is decoded, counted or lost less for it. It never hides a gap or an anomaly of a connection
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use observer_core::Record;
 use observer_core::chat::EventKind;
-use observer_core::record::{ConnectionId, Direction, Kind, Message};
+use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
 use observer_core::websocket::frame::Opcode;
 use regex::bytes::Regex;
 
@@ -23,6 +23,8 @@ use crate::people::People;
 pub struct Filter {
     /// Connections with an end in one of these.
     pub hosts: Vec<IpNet>,
+    /// What claims to be for a client in one of these, from where it claims so on.
+    pub claimed: Vec<IpNet>,
     /// These connections.
     pub connections: Vec<ConnectionId>,
     /// Connections of users who are called so.
@@ -53,6 +55,9 @@ impl Filter {
         if !self.shows_connection(record.connection.map(|connection| connection.id), ends, people) {
             return false;
         }
+        if !self.claimed.is_empty() && !record.connection.is_some_and(|it| self.shows_claim(it)) {
+            return false;
+        }
         let goes_our_way = |direction| self.direction.is_none_or(|only| only == direction);
         match &record.kind {
             Kind::Packet(packet) => packet.direction.is_none_or(goes_our_way) && !self.looks_into_messages(),
@@ -65,6 +70,7 @@ impl Filter {
             }
             Kind::Gap(gap) => goes_our_way(gap.direction),
             Kind::Anomaly(anomaly) => anomaly.direction.is_none_or(goes_our_way),
+            Kind::ProxyHeader(_) => goes_our_way(Direction::ClientToServer) && !self.looks_into_messages(),
             Kind::Handshake(handshake) => goes_our_way(handshake.direction) && !self.looks_into_messages(),
             Kind::ConnectionOpened(_) | Kind::ConnectionClosed(_) => !self.looks_into_messages(),
             Kind::Summary(_) => true,
@@ -81,6 +87,12 @@ impl Filter {
                 || person.is_some_and(|person| self.users.iter().any(|user| person.is_called(user))))
             && (self.rooms.is_empty()
                 || person.is_some_and(|person| self.rooms.iter().any(|room| person.is_in_room(room))))
+    }
+
+    fn shows_claim(&self, connection: &Connection) -> bool {
+        let claim = connection.client_claim.iter();
+        let mut ips = claim.flat_map(|claim| claim.ips()).map(|ip| ip.to_canonical());
+        ips.any(|ip| self.claimed.iter().any(|net| net.contains(&ip)))
     }
 
     /// Whether it has to be known who is at the client end of a connection.

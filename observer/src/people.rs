@@ -323,6 +323,7 @@ mod tests {
             server: SocketAddr::from(([127, 0, 0, 1], server_port)),
             interface: None,
             scope: 0,
+            client_claim: None,
         }
     }
 

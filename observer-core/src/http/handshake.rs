@@ -93,8 +93,13 @@ pub struct AnswerEvaluation<'a> {
 }
 
 /// Whether the `Upgrade` of a head names WebSocket.
-pub fn asks_for_websocket(headers: &[Header<'_>]) -> bool {
+fn asks_for_websocket(headers: &[Header<'_>]) -> bool {
     has_token(headers, "upgrade", "websocket")
+}
+
+/// What the `Upgrade` of a head names, where there is one.
+pub fn upgrade_to<'a>(headers: &[Header<'a>]) -> Option<Cow<'a, str>> {
+    join(headers, "upgrade")
 }
 
 /// Looks at a request (RFC 6455 §4.1, §4.2.1).

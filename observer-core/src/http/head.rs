@@ -3,6 +3,7 @@
 //! Owns the search for its end and the recognition of what is not HTTP/1.1. Must not know what the headers mean.
 //! Bounded by the caller's limits on a head's bytes, and by [`MAXIMUM_HEADERS`].
 
+use crate::http2::looks_like_settings;
 use crate::record::Header;
 
 /// Header fields of one head. One with more is refused.
@@ -25,7 +26,7 @@ pub enum HeadKind {
 pub enum Foreign {
     /// A TLS record that holds a handshake.
     Tls,
-    /// The connection preface of HTTP/2 (RFC 9113 §3.4).
+    /// What a client or a server of HTTP/2 sends first (RFC 9113 §3.4).
     Http2,
     /// Anything else.
     Unknown,
@@ -149,6 +150,10 @@ impl HeadReader {
             _ => {}
         }
         if self.kind == HeadKind::Response {
+            if bytes.first() == Some(&0) {
+                let is_settings = looks_like_settings(bytes)?;
+                return Some(if is_settings { Foreign::Http2 } else { Foreign::Unknown });
+            }
             let differs = bytes.iter().zip(b"HTTP/1.").any(|(byte, expected)| byte != expected);
             return differs.then_some(Foreign::Unknown);
         }
@@ -460,6 +465,10 @@ mod tests {
     fn http_2_is_recognised_by_its_preface() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         assert_eq!(read(HeadKind::Request, preface), HeadProgress::NotHttp(Foreign::Http2));
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x08\0\0\0\x01";
+        assert_eq!(read(HeadKind::Response, settings), HeadProgress::NotHttp(Foreign::Http2));
+        assert_eq!(read(HeadKind::Response, &settings[..8]), HeadProgress::Incomplete);
+        assert_eq!(read(HeadKind::Response, b"\0\0\x05"), HeadProgress::NotHttp(Foreign::Unknown));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`Limits::head_bytes`](crate::Limits::head_bytes) and [`head::MAXIMUM_HEADERS`].
 
 pub mod body;
+pub mod claims;
 pub mod extensions;
 pub mod handshake;
 pub mod head;

@@ -4,9 +4,11 @@
 //! [`Limits::pending_requests`](crate::Limits::pending_requests) and by the room that the caller tells.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::http::{Asked, Offer};
 use crate::limits::{Limit, Limits};
+use crate::record::{ClaimedAddress, ClientClaim};
 
 /// The requests, in the order in which they were sent.
 #[derive(Debug, Default)]
@@ -20,14 +22,23 @@ pub(super) struct Pending {
 pub(super) struct Request {
     pub(super) offer: Offer,
     pub(super) asked: Asked,
+    /// Whom it claims to be for.
+    pub(super) claim: Option<Arc<ClientClaim>>,
 }
 
 impl Request {
     fn held_bytes(&self) -> usize {
         let Offer { target, subprotocols, extensions, .. } = &self.offer;
+        let claim = self.claim.as_ref().map_or(0, |claim| {
+            claim
+                .also
+                .capacity()
+                .saturating_mul(size_of::<ClaimedAddress>())
+                .saturating_add(size_of::<ClientClaim>())
+        });
         [target, subprotocols, extensions]
             .iter()
-            .fold(size_of::<Self>(), |sum, text| sum.saturating_add(text.len()))
+            .fold(size_of::<Self>().saturating_add(claim), |sum, text| sum.saturating_add(text.len()))
     }
 }
 

@@ -328,6 +328,13 @@ pub fn line(record: &Record<'_>) -> String {
             it.status,
             it.accepted
         ),
+        Kind::ProxyHeader(it) => format!(
+            "proxy v{} {:?} {:?}{}",
+            it.version,
+            it.source,
+            it.destination,
+            if it.is_local { " local" } else { "" }
+        ),
         Kind::Frame(it) => format!("frame {} {:?}", it.direction.name(), it.header.opcode),
         Kind::Message(it) => format!(
             "message {} {:?} {}{}{}{}",

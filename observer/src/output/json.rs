@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use observer_core::Record;
 use observer_core::limits::Limit;
 use observer_core::record::{
-    Account, CaptureCounters, Close, Direction, Frame, GapCause, Handshake, Kind, Message, Missing,
-    PacketSeen, Payload, SCHEMA, Summary,
+    Account, CaptureCounters, ClaimedAddress, ClientClaim, Close, Direction, Frame, GapCause, Handshake,
+    Kind, Message, Missing, PacketSeen, Payload, SCHEMA, Summary,
 };
 use observer_core::time::WallTime;
 use observer_core::websocket::frame::Opcode;
@@ -75,6 +75,9 @@ impl Serialize for JsonRecord<'_> {
             map.serialize_entry("connection", &connection.id.0)?;
             map.serialize_entry("client", &connection.client)?;
             map.serialize_entry("server", &connection.server)?;
+            if let Some(claim) = connection.client_claim.as_deref() {
+                write_claim(&mut map, claim)?;
+            }
         }
         match kind {
             Kind::Packet(packet) => write_packet(&mut map, packet)?,
@@ -86,6 +89,13 @@ impl Serialize for JsonRecord<'_> {
                 if opened.was_listed {
                     map.serialize_entry("listed", &true)?;
                 }
+            }
+            Kind::ProxyHeader(header) => {
+                map.serialize_entry("direction", Direction::ClientToServer.name())?;
+                map.serialize_entry("version", &header.version)?;
+                map.serialize_entry("command", if header.is_local { "local" } else { "proxy" })?;
+                map.serialize_entry("source", &header.source)?;
+                map.serialize_entry("destination", &header.destination)?;
             }
             Kind::Handshake(handshake) => write_handshake(&mut map, handshake)?,
             Kind::Frame(frame) => write_frame(&mut map, frame)?,
@@ -122,6 +132,7 @@ pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
     match kind {
         Kind::Packet(_) => "packet",
         Kind::ConnectionOpened(_) => "connection_opened",
+        Kind::ProxyHeader(_) => "proxy_header",
         Kind::Handshake(_) => "handshake",
         Kind::Frame(_) => "frame",
         Kind::Message(_) => "message",
@@ -130,6 +141,16 @@ pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
         Kind::ConnectionClosed(_) => "connection_closed",
         Kind::Summary(_) => "summary",
     }
+}
+
+/// Never among `client` and `server`: it is not known to be true.
+fn write_claim<M: SerializeMap>(map: &mut M, claim: &ClientClaim) -> Result<(), M::Error> {
+    map.serialize_entry("client_claimed", &format_args!("{}", claim.address))?;
+    map.serialize_entry("client_claimed_by", claim.by.name())?;
+    if !claim.also.is_empty() {
+        map.serialize_entry("client_claimed_also", &JsonAddresses(&claim.also))?;
+    }
+    Ok(())
 }
 
 fn write_packet<M: SerializeMap>(map: &mut M, packet: &PacketSeen<'_>) -> Result<(), M::Error> {
@@ -250,6 +271,14 @@ struct JsonTime(WallTime);
 impl Serialize for JsonTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&Rfc3339(self.0))
+    }
+}
+
+struct JsonAddresses<'a>(&'a [ClaimedAddress]);
+
+impl Serialize for JsonAddresses<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ToString::to_string))
     }
 }
 

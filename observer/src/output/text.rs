@@ -10,12 +10,13 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use observer_core::Record;
 use observer_core::record::{
-    Account, Anomaly, ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Frame, Gap, GapCause,
-    Handshake, How, Kind, Message, PacketSeen, Payload, Peer,
+    Account, Anomaly, ClientClaim, ConnectionClosed, ConnectionId, ConnectionOpened, Direction, Frame, Gap,
+    GapCause, Handshake, How, Kind, Message, PacketSeen, Payload, Peer, ProxyHeader,
 };
 use observer_core::time::Time;
 use observer_core::websocket::frame::Opcode;
@@ -28,6 +29,13 @@ use super::pieces::{Piece, missing_bytes, pieces};
 
 /// Bytes of a binary payload that are shown. All of it is in `--format json`.
 const BINARY_PREVIEW: usize = 32;
+
+/// What tells, of answers with such a status, what else to ask for: header field, and how it is called.
+const TELLING_FIELDS: [(RangeInclusive<u16>, &str, &str); 3] = [
+    (300..=399, "location", " location "),
+    (400..=400, "sec-websocket-version", " versions "),
+    (426..=426, "sec-websocket-version", " versions "),
+];
 
 /// Lays out records as text.
 #[derive(Debug)]
@@ -127,7 +135,11 @@ impl Text {
     pub fn write_content(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match &record.kind {
             Kind::ConnectionOpened(opened) => self.write_opened(out, opened, record),
-            Kind::Handshake(handshake) => self.write_handshake(out, handshake),
+            Kind::ProxyHeader(header) => self.write_proxy_header(out, header),
+            Kind::Handshake(handshake) => {
+                let claim = record.connection.and_then(|connection| connection.client_claim.as_deref());
+                self.write_handshake(out, handshake, claim);
+            }
             Kind::Frame(frame) => self.write_frame(out, frame),
             Kind::Message(message) => self.write_message(out, message),
             Kind::Anomaly(anomaly) => self.write_anomaly(out, anomaly),
@@ -191,7 +203,31 @@ impl Text {
         }
     }
 
-    fn write_handshake(&self, out: &mut Vec<u8>, handshake: &Handshake<'_>) {
+    fn write_proxy_header(&self, out: &mut Vec<u8>, header: &ProxyHeader) {
+        self.write_word(out, self.palette.event, "PROXY");
+        format(out, format_args!(" v{}", header.version));
+        match (header.is_local, header.source, header.destination) {
+            (true, ..) => push(out, " of the proxy's own connection"),
+            (false, Some(source), Some(destination)) => {
+                format(out, format_args!(" claims client {source}, server {destination}"));
+            }
+            (false, ..) => push(out, " claims no address"),
+        }
+    }
+
+    /// Before the target, which could imitate it.
+    fn write_claim(&self, out: &mut Vec<u8>, claim: &ClientClaim) {
+        let mut said = format!("[{} claims client {}", claim.by.title(), claim.address);
+        for (index, address) in claim.also.iter().enumerate() {
+            said += if index == 0 { "; also claimed: " } else { ", " };
+            said += &address.to_string();
+        }
+        said.push(']');
+        out.push(b' ');
+        self.write_word(out, self.palette.faint, &said);
+    }
+
+    fn write_handshake(&self, out: &mut Vec<u8>, handshake: &Handshake<'_>, claim: Option<&ClientClaim>) {
         let mark = self.palette.escape;
         let color = self.sender_color(handshake.direction);
         if let Some(status) = handshake.status {
@@ -210,8 +246,20 @@ impl Text {
             if !color.is_empty() {
                 push(out, self.palette.reset);
             }
+            if let Some(claim) = claim {
+                self.write_claim(out, claim);
+            }
             out.push(b' ');
             write_text(out, handshake.path.unwrap_or("?"), mark);
+        }
+        for (status, name, word) in TELLING_FIELDS {
+            let is_of = handshake.status.is_some_and(|it| status.contains(&it)) && !self.verbose;
+            let fields =
+                handshake.headers.iter().filter(|(field, _)| is_of && field.eq_ignore_ascii_case(name));
+            for (_, value) in fields {
+                push(out, word);
+                write_bytes(out, value, mark);
+            }
         }
         if let Some(subprotocol) = handshake.subprotocol {
             push(out, " subprotocol ");
@@ -559,7 +607,7 @@ const fn sender(kind: &Kind<'_>) -> Option<Peer> {
         Kind::Frame(frame) => frame.direction,
         Kind::Message(message) => message.direction,
         Kind::Gap(gap) => gap.direction,
-        Kind::ConnectionOpened(_) => Direction::ClientToServer,
+        Kind::ConnectionOpened(_) | Kind::ProxyHeader(_) => Direction::ClientToServer,
         Kind::ConnectionClosed(closed) => return closed.closed_by,
         Kind::Anomaly(anomaly) => match anomaly.direction {
             Some(direction) => direction,

@@ -145,3 +145,29 @@ fn filters_that_cannot_be_are_refused() {
         assert!(ran.stderr.contains(said), "{arguments:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn what_is_claimed_to_be_for_a_client_is_found_by_any_header_and_nobody_claimed_is_a_host() {
+    let connections = |filters: &[&str]| {
+        let records = shown("nginx-lo.pcap", &[&["--port", "7272"], filters].concat());
+        let shown: Vec<_> = records.iter().filter(|it| it["kind"] != "summary").collect();
+        assert!(shown.iter().all(|it| it["client"].as_str().unwrap().starts_with("127.0.0.1:")));
+        let mut connections: Vec<_> = shown.iter().map(|it| it["connection"].as_u64().unwrap()).collect();
+        connections.dedup();
+        connections
+    };
+    // Whoever forges the first address is found by the one that nginx appended, and by the forged ones.
+    assert_eq!(connections(&["--client-claimed", "203.0.113.7"]), [2, 3, 4]);
+    assert_eq!(connections(&["--client-claimed", "192.0.2.0/24"]), [3]);
+    assert_eq!(connections(&["--client-claimed", "2001:db8::66,198.51.100.1"]), [1, 3]);
+    assert!(connections(&["--client-claimed", "127.0.0.1"]).is_empty());
+    assert!(connections(&["--host", "203.0.113.7"]).is_empty());
+}
+
+#[test]
+fn a_claim_hides_what_came_before_it_and_shows_all_behind_it() {
+    let records = shown("proxy-v1-lo.pcap", &["--client-claimed", "203.0.113.7"]);
+    let expected =
+        [&["proxy_header", "handshake", "handshake"][..], &["message"; 5], &["connection_closed", "summary"]];
+    assert_eq!(kinds(&records), expected.concat());
+}

@@ -17,6 +17,13 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("nginx.pcap", &["--frames", "--port", "7272", "--port", "7273"]),
     ("libwebsockets.pcap", &["--frames"]),
     ("autobahn.pcap", &[]),
+    ("nginx-lo.pcap", &["--port", "7272"]),
+    ("refused-lo.pcap", &["--port", "7272"]),
+    ("proxy-v1-lo.pcap", &[]),
+    ("proxy-v2-lo.pcap", &["--port", "7272"]),
+    ("tls-lo.pcap", &["--port", "7272"]),
+    ("http2-lo.pcap", &["--port", "7272"]),
+    ("h2c-lo.pcap", &["--port", "7272"]),
 ];
 
 /// Other views: the capture, the format, further options, and the name of the expected output.
@@ -25,6 +32,8 @@ const VIEWS: &[(&str, &str, &[&str], &str)] = &[
     ("chat-any-ipv6.pcap", "explain", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
     ("frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
     ("chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
+    ("nginx-lo.pcap", "explain", &["--port", "7272"], "nginx-lo.explain.txt"),
+    ("proxy-v2-lo.pcap", "explain", &["--port", "7272", "--lang", "zh"], "proxy-v2-lo.explain.zh.txt"),
     ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
 ];
 
@@ -128,6 +137,7 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
         "handshake",
         "message",
         "packet",
+        "proxy_header",
         "summary",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);

@@ -6,6 +6,7 @@ mod captures;
 mod explain;
 mod filters;
 mod golden;
+mod heads;
 mod live_refused;
 mod logged;
 mod losses;

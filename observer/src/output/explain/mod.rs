@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 
 use observer_core::Record;
 use observer_core::chat::{Event, EventKind, Recipient, User};
-use observer_core::http::handshake::asks_for_websocket;
 use observer_core::record::{
     Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
 };
@@ -63,7 +62,6 @@ struct Streams {
     waiting: [VecDeque<Waiting>; 2],
     sent: [u64; 2],
     acknowledged: [u64; 2],
-    upgrade_asked: bool,
     /// Whether bytes were missed: what is told behind them may have happened before.
     has_gaps: bool,
     /// Whether the last record of this connection was shown.
@@ -417,6 +415,16 @@ impl Explain {
                     self.streams.entry(connection.id).or_default().is_only_listed = true;
                 }
             }
+            Kind::ProxyHeader(header) => {
+                let peer = connection.client.to_string();
+                match (header.source, header.destination) {
+                    (Some(source), Some(destination)) => {
+                        let (source, destination) = (source.to_string(), destination.to_string());
+                        self.say(Sentence::ProxyHeader, &[&peer, &source, &destination]);
+                    }
+                    _ => self.say(Sentence::ProxyHeaderOfNobody, &[&peer]),
+                }
+            }
             Kind::Handshake(handshake) => self.explain_handshake(handshake, connection, stream_end, people),
             Kind::Frame(frame) => self.explain_frame(frame, connection, stream_end, people),
             Kind::Message(message) => self.explain_message(message, connection, stream_end, people),
@@ -472,11 +480,8 @@ impl Explain {
         let client = self.client_name(connection, people);
         let path = quoted(handshake.path.unwrap_or("?"));
         let reason = quoted(handshake.reason.unwrap_or_default());
-        let is_upgrade = asks_for_websocket(handshake.headers);
-        let streams = self.streams.entry(connection.id).or_default();
         match handshake.status {
-            None if is_upgrade => {
-                streams.upgrade_asked = true;
+            None if handshake.is_upgrade => {
                 self.say(Sentence::UpgradeRequest, &[&client, &path]);
                 self.wait(connection.id, handshake.direction, stream_end, Sentence::TheUpgradeRequest, &[]);
             }
@@ -487,10 +492,14 @@ impl Explain {
                 self.say(Sentence::UpgradeAnswer, &[]);
                 self.wait(connection.id, handshake.direction, stream_end, Sentence::TheUpgradeAnswer, &[]);
             }
-            Some(status) if streams.upgrade_asked => {
+            Some(status) if handshake.is_upgrade && handshake.accepted.is_some() => {
                 self.say(Sentence::UpgradeRefused, &[&status.to_string(), &reason]);
             }
             Some(status) => self.say(Sentence::PlainAnswer, &[&status.to_string(), &reason]),
+        }
+        if let (None, Some(claim)) = (handshake.status, &connection.client_claim) {
+            let (address, peer) = (claim.address.to_string(), connection.client.to_string());
+            self.say(Sentence::ClientClaimed, &[&address, claim.by.title(), &peer]);
         }
     }
 

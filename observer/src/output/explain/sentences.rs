@@ -34,6 +34,12 @@ pub enum Sentence {
     PlainRequest,
     /// Status, reason.
     PlainAnswer,
+    /// Claimed client, header, client.
+    ClientClaimed,
+    /// Client, claimed client, claimed server.
+    ProxyHeader,
+    /// Client.
+    ProxyHeaderOfNobody,
     /// Name.
     LogsIn,
     /// Name, names.
@@ -181,6 +187,17 @@ impl Sentence {
             Self::UpgradeRefused => ("WebSocket upgrade refused: {0} {1}", "WebSocket 升级被拒绝：{0} {1}"),
             Self::PlainRequest => ("HTTP request of {0}: {1} {2}", "{0} 的 HTTP 请求：{1} {2}"),
             Self::PlainAnswer => ("HTTP answer: {0} {1}", "HTTP 应答：{0} {1}"),
+            Self::ClientClaimed => (
+                "{1} claims that it is for {0}; what connects is {2}, and anybody can claim this",
+                "{1} 声称真实客户端是 {0}；实际连接来自 {2}，此声明未经验证",
+            ),
+            Self::ProxyHeader => (
+                "PROXY header: {0} claims to connect for {1}, which asked for {2}",
+                "PROXY 协议头：{0} 声称代 {1} 连接，目标为 {2}",
+            ),
+            Self::ProxyHeaderOfNobody => {
+                ("PROXY header: {0} claims no client's address", "PROXY 协议头：{0} 未声明客户端地址")
+            }
             Self::LogsIn => ("{0} logs in", "{0} 登录"),
             Self::UserList => {
                 ("the server returns the user list to {0}: {1}", "服务器向 {0} 返回用户列表：{1}")
@@ -317,8 +334,11 @@ const fn chinese_anomaly(code: AnomalyCode) -> &'static str {
             "缺口之后被当作帧的内容并不是帧：此后标为重新同步的内容可能有误"
         }
         AnomalyCode::Tls => "连接以 TLS 开始，内容无法读取",
-        AnomalyCode::Http2 => "连接以 HTTP/2 开始，其中的 WebSocket（RFC 8441）不予解码",
+        AnomalyCode::Http2 => "连接使用 HTTP/2，不予解码",
+        AnomalyCode::WebSocketOverHttp2 => "HTTP/2 中允许或请求了 WebSocket（RFC 8441），不予解码",
         AnomalyCode::NotHttp => "连接不是以 HTTP 开始",
+        AnomalyCode::OtherProtocol => "服务器切换到 WebSocket 以外的协议",
+        AnomalyCode::ProxyHeaderMalformed => "代理在最前面发送的 PROXY 协议头格式错误",
         AnomalyCode::HeadTooLong => "HTTP 头部超过 observer 的限制",
         AnomalyCode::HeadMalformed => "HTTP 头部格式错误",
         AnomalyCode::BodyMalformed => "无法判断 HTTP 正文在哪里结束",
