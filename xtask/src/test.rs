@@ -110,7 +110,10 @@ fn peers_directory() -> PathBuf {
 }
 
 /// A directory whose `node_modules` holds npm's `ws`.
-fn node_ws() -> Result<PathBuf> {
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub fn node_ws() -> Result<PathBuf> {
     let directory = peers_directory().join("node-ws");
     if !directory.join("node_modules/ws/package.json").is_file() {
         ensure_packages(

@@ -5,43 +5,42 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::expected;
-use super::seen::{Connection, Side};
+use super::seen::{Connection, End, Side};
 use super::suite::{Case, Frame};
 
 const CLOSE: u8 = 8;
 
-/// What observer says otherwise than the suite, each in a sentence.
-pub fn disagreements(case: &Case, seen: &Connection) -> Vec<String> {
+/// What observer says otherwise than the suite, which is this end of the connection, each in a sentence.
+pub fn disagreements(case: &Case, end: End, seen: &Connection) -> Vec<String> {
     let mut found = Vec::new();
-    let (suite, server) = (&seen.client, &seen.server);
+    let (suite, peer) = (seen.side(end), seen.side(end.other()));
     expect(&mut found, "whether the upgrade succeeded", &true, &seen.is_accepted);
 
-    let expected = expected::anomalies(&case.id);
-    expect(&mut found, "anomalies of the suite", expected, &names(&suite.anomalies));
-    expect(&mut found, "anomalies of the server", &[][..], &names(&server.anomalies));
+    let expected = case.anomalies();
+    expect(&mut found, "anomalies of the suite", &expected, &names(&suite.anomalies));
+    expect(&mut found, "anomalies of its peer", &[][..], &names(&peer.anomalies));
     expect(&mut found, "other anomalies", &[][..], &names(&seen.other_anomalies));
     if case.must_be_refused && expected.is_empty() {
-        found.push("the server has to fail the connection, and no anomaly says why".to_owned());
+        found.push("the peer has to fail the connection, and no anomaly says why".to_owned());
     }
 
     expect(&mut found, "messages sent", &case.messages_sent[..], &suite.messages);
-    expect(&mut found, "messages received", &case.messages_received[..], &server.messages);
+    expect(&mut found, "messages received", &case.messages_received[..], &peer.messages);
     expect(&mut found, "control frames sent", &case.controls_sent[..], &suite.controls);
-    expect(&mut found, "control frames received", &case.controls_received[..], &server.controls);
+    expect(&mut found, "control frames received", &case.controls_received[..], &peer.controls);
     let (logged, counted) = sent(case, suite);
     frames(&mut found, "sent", logged, &counted, &suite.frames);
-    frames(&mut found, "received", &case.frames_received, &case.frame_counts_received, &server.frames);
+    frames(&mut found, "received", &case.frames_received, &case.frame_counts_received, &peer.frames);
 
-    let told = server.closes.first().cloned();
+    let told = peer.closes.first().cloned();
     let wanted = (case.frame_counts_received.contains_key(&CLOSE))
         .then(|| (case.remote_close_code, case.remote_close_reason.clone().unwrap_or_default()));
-    expect(&mut found, "the server's close", &wanted, &told);
+    expect(&mut found, "the peer's close", &wanted, &told);
     match &seen.closed {
         None => found.push("observer does not say how it ended".to_owned()),
         Some(closed) => {
             expect(&mut found, "whether every byte was seen", &true, &closed.complete);
-            let wanted = Some(if case.closed_by_suite { "client" } else { "server" });
+            let wanted = Some(if case.closed_by_suite { end } else { end.other() }.name());
             expect(&mut found, "who closed", &wanted, &closed.closed_by.as_deref());
         }
     }
@@ -166,12 +165,22 @@ mod tests {
     fn found(alter: impl FnOnce(&mut Case, &mut Connection)) -> String {
         let (mut case, mut seen) = (case(), seen());
         alter(&mut case, &mut seen);
-        disagreements(&case, &seen).join("\n")
+        disagreements(&case, End::Client, &seen).join("\n")
     }
 
     #[test]
     fn equal_accounts_agree() {
         assert_eq!(found(|_, _| {}), "");
+    }
+
+    #[test]
+    fn the_suite_may_be_either_end() {
+        let (mut case, mut seen) = (case(), seen());
+        std::mem::swap(&mut seen.client, &mut seen.server);
+        seen.closed = Some(Closed { closed_by: Some("server".to_owned()), complete: true });
+        assert_eq!(disagreements(&case, End::Server, &seen), [""; 0]);
+        case.messages_sent.clear();
+        assert!(disagreements(&case, End::Server, &seen)[0].contains("messages sent"));
     }
 
     #[test]
@@ -185,13 +194,13 @@ mod tests {
     fn an_anomaly_too_many_or_too_few_is_found() {
         let stranger = || "reserved-opcode".to_owned();
         assert!(found(|_, seen| seen.client.anomalies.push(stranger())).contains("anomalies of the suite"));
-        assert!(found(|_, seen| seen.server.anomalies.push(stranger())).contains("anomalies of the server"));
+        assert!(found(|_, seen| seen.server.anomalies.push(stranger())).contains("anomalies of its peer"));
         assert!(found(|_, seen| seen.other_anomalies.push(stranger())).contains("other anomalies"));
         assert!(found(|case, _| case.id = "4.1.1".to_owned()).contains("anomalies of the suite"));
     }
 
     #[test]
-    fn a_case_that_the_server_has_to_refuse_needs_an_anomaly() {
+    fn a_case_that_the_peer_has_to_refuse_needs_an_anomaly() {
         assert!(found(|case, _| case.must_be_refused = true).contains("no anomaly says why"));
     }
 
@@ -214,16 +223,14 @@ mod tests {
 
     #[test]
     fn a_close_that_differs_is_found() {
-        assert!(found(|case, _| case.remote_close_code = Some(1002)).contains("the server's close"));
-        assert!(
-            found(|case, _| case.remote_close_reason = Some("why".into())).contains("the server's close")
-        );
+        assert!(found(|case, _| case.remote_close_code = Some(1002)).contains("the peer's close"));
+        assert!(found(|case, _| case.remote_close_reason = Some("why".into())).contains("the peer's close"));
         assert!(found(|case, _| case.closed_by_suite = false).contains("who closed"));
         assert!(found(|_, seen| seen.closed = None).contains("how it ended"));
     }
 
     #[test]
-    fn an_answer_to_the_server_s_close_may_never_have_been_sent_but_no_other_frame() {
+    fn an_answer_to_the_peer_s_close_may_never_have_been_sent_but_no_other_frame() {
         let unanswered = |case: &mut Case, seen: &mut Connection| {
             (case.closed_by_suite, case.answers_close) = (false, true);
             seen.closed = Some(Closed { closed_by: Some("server".to_owned()), complete: true });

@@ -1,6 +1,7 @@
-//! `cargo xtask conformance`: the Autobahn testsuite against the chat server's `/echo`, with a live observer beside it.
+//! `cargo xtask conformance`: the Autobahn testsuite against the chat server's `/echo` and against a client of npm's ws,
+//! with a live observer beside it.
 //!
-//! Owns the run: which cases, in which order things start and end, and what must hold. Must not know how frames are
+//! Owns the runs: which cases, in which order things start and end, and what must hold. Must not know how frames are
 //! decoded: the suite's own account is the oracle, for the server and for the observer. Bounded by the time limits of
 //! the suite's cases; what it started ends with it.
 
@@ -9,21 +10,22 @@ mod expected;
 mod page;
 mod seen;
 mod suite;
+mod watching;
 
-use std::io::BufReader;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 
+use crate::build::Artifacts;
+use crate::process::find_program;
 use crate::program::{Program, sudo};
+use crate::test::node_ws;
 use crate::{build, lifeline};
-use page::{Page, Row};
-use seen::Seen;
+use page::Row;
+use seen::{End, Seen};
 use suite::{Case, Suite};
+use watching::Watching;
 
 /// What is run without options: all of categories 1 to 7 and 10, and of the others what a build without optimisation
 /// has done in time. 9.1 to 9.6 are large messages, in ever smaller pieces; 9.7 and 9.8 a thousand small ones; 12 and 13
@@ -64,9 +66,11 @@ fn all_cases() -> Vec<String> {
     patterns
 }
 
-/// Large enough for an observer that is built without optimisation.
-const RING: &str = "64MiB";
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+/// What a client is run against, so that the server is who does wrong.
+const CLIENT_CASES: [&str; 6] = ["[1-7]", "9.[12].[1-3]", "9.[78].[1-2]", "10", "12.*.[23]", "13.*.2"];
+const ECHO_CLIENT: &str = include_str!("echo_client.cjs");
+/// What a client asks the suite for before and after the cases.
+const OTHER_PATHS: [&str; 2] = ["/getCaseCount", "/updateReports?agent=ws"];
 
 /// Options of `cargo xtask conformance`.
 #[derive(Debug, clap::Args)]
@@ -75,7 +79,7 @@ pub struct Arguments {
     #[arg(long, value_name = "CASES", conflicts_with_all = ["all", "bless"])]
     cases: Vec<String>,
 
-    /// Run every case, with optimised builds; takes minutes
+    /// Run every case against the server, with optimised builds; takes long
     #[arg(long)]
     all: bool,
 
@@ -84,106 +88,144 @@ pub struct Arguments {
     bless: bool,
 }
 
+/// What a run takes.
+struct Bench {
+    suite: Suite,
+    artifacts: Artifacts,
+    sudo: Option<PathBuf>,
+    ring: &'static str,
+}
+
+/// What came of the cases with one peer.
+struct Outcome {
+    cases: Vec<Case>,
+    troubles: Vec<String>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// If anything of it cannot run, if the server does not pass a case, if the observer disagrees with the suite, or if
 /// docs/conformance.md says something else.
 pub fn command(arguments: &Arguments) -> Result<()> {
-    let (page, patterns) = match (arguments.cases.as_slice(), arguments.all) {
-        ([], false) => (Some(Page::Default), DEFAULT_CASES.map(str::to_owned).to_vec()),
-        ([], true) => (Some(Page::All), all_cases()),
-        (cases, _) => (None, cases.to_vec()),
-    };
     let suite = Suite::install()?;
     let artifacts = build::all(arguments.all)?;
-    let sudo = sudo()?;
+    let ring = if arguments.all { watching::RING_FOR_ALL } else { watching::RING };
+    let bench = Bench { suite, artifacts, sudo: sudo()?, ring };
 
-    let address = free_address()?;
-    let mut command = lifeline::tied(None, &artifacts.chat_server);
-    command.args(["--quiet", "--no-web", "--echo", "--compression", "on", "--listen", &address.to_string()]);
-    let mut server = Program::start(&mut command, "chat-server")?;
-    server.wait_until(|| TcpStream::connect(address).is_ok())?;
-
-    let mut command = lifeline::tied(sudo.as_deref(), &artifacts.observer);
-    command.args(["--port", &address.port().to_string(), "--ring", RING, "--json", "--frames"]);
-    let mut observer = Program::start(&mut command, "observer")?;
-    let closed = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&closed);
-    let records = observer.read_output(move |output| Seen::read(BufReader::new(output), &counter))?;
-    observer.wait_for_line("watching")?;
-
-    let mut cases = Vec::new();
-    for pattern in &patterns {
-        cases.extend(suite.run(&format!("ws://{address}/echo"), pattern)?);
-        // What is in the buffer between kernel and observer would be lost if more came than it holds.
-        let has_caught_up = within(CAUGHT_UP_WITHIN, || closed.load(Ordering::Relaxed) >= cases.len());
-        if !has_caught_up {
-            println!("{pattern}: observer does not tell how each connection ended; not going on");
-            break;
-        }
+    let narrowed = !arguments.cases.is_empty();
+    let patterns = match (narrowed, arguments.all) {
+        (true, _) => arguments.cases.clone(),
+        (false, true) => all_cases(),
+        (false, false) => DEFAULT_CASES.map(str::to_owned).to_vec(),
+    };
+    let server = bench.server(&patterns)?;
+    let name = if arguments.all { "all" } else { "server" };
+    let mut tables = vec![(name, page::table(&Row::by_category(&server.cases), true))];
+    let mut outcomes = vec![server];
+    if !arguments.all {
+        let patterns = if narrowed { patterns } else { CLIENT_CASES.map(str::to_owned).to_vec() };
+        let client = bench.client(&patterns)?;
+        tables.push(("client", page::table(&Row::by_category(&client.cases), false)));
+        outcomes.push(client);
     }
-    observer.end_and_wait()?;
-    drop(server);
-    let seen = records.join().map_err(|_| anyhow!("the reader of observer's output failed"))??;
 
-    let troubles = troubles(&cases, &seen);
-    let rows = Row::by_category(&cases);
-    println!("{}", page::table(&rows));
-    println!("The suite's own reports are in {}", suite.reports().display());
+    for (name, table) in &tables {
+        println!("{name}:\n\n{table}");
+    }
+    println!("The suite's own reports are in {}", bench.suite.reports().display());
+    let troubles: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.troubles).collect();
     for trouble in &troubles {
         println!("{trouble}");
     }
-    ensure!(troubles.is_empty(), "{} troubles in {} cases", troubles.len(), cases.len());
-    if let Some(page) = page {
-        if arguments.bless { page.write(&rows)? } else { page.check(&rows)? }
+    ensure!(troubles.is_empty(), "conformance: {} troubles", troubles.len());
+    if !narrowed {
+        page::update(&tables, arguments.bless)?;
     }
-    println!("conformance: the server passes all {} cases, and observer agrees on each", cases.len());
+    let cases: usize = outcomes.iter().map(|outcome| outcome.cases.len()).sum();
+    println!(
+        "conformance: the server passes all its cases, and observer agrees with the suite on all {cases}"
+    );
     Ok(())
 }
 
-/// Whether it becomes so in time.
-fn within(limit: Duration, is_so: impl Fn() -> bool) -> bool {
-    let give_up = Instant::now() + limit;
-    while !is_so() {
-        if Instant::now() >= give_up {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
+impl Bench {
+    /// The cases against the chat server. After each pattern observer may catch up.
+    fn server(&self, patterns: &[String]) -> Result<Outcome> {
+        let address = free_address()?;
+        let mut command = lifeline::tied(None, &self.artifacts.chat_server);
+        command.args(["--quiet", "--no-web", "--echo", "--compression", "on"]);
+        command.args(["--listen", &address.to_string()]);
+        let mut server = Program::start(&mut command, "chat-server")?;
+        server.wait_until(|| TcpStream::connect(address).is_ok())?;
 
-/// What is wrong, of the server and of the observer, a line each.
-fn troubles(cases: &[Case], seen: &Seen) -> Vec<String> {
-    let mut troubles = Vec::new();
-    if cases.is_empty() {
-        troubles.push("there are no such cases".to_owned());
-    }
-    if seen.lost_packets() != Some(0) {
-        troubles.push(format!(
-            "observer lost packets ({:?}), so that nothing is proved; is this machine busy?",
-            seen.lost_packets()
-        ));
-    }
-    for case in cases {
-        if !case.is_passed() {
-            troubles.push(format!(
+        let watching = self.watch(address)?;
+        let mut cases = Vec::new();
+        for pattern in patterns {
+            cases.extend(self.suite.drive(&format!("ws://{address}/echo"), pattern)?);
+            if !watching.catches_up(cases.len()) {
+                println!("{pattern}: observer does not tell how each connection ended; not going on");
+                break;
+            }
+        }
+        let seen = watching.end()?;
+        let mut troubles = disagreements(&cases, End::Client, &seen);
+        troubles.extend(cases.iter().filter(|case| !case.is_passed()).map(|case| {
+            format!(
                 "{}: the server does not pass: {}, {}; closing: {}, {}",
                 case.id, case.behavior, case.result, case.behavior_close, case.result_close
-            ));
-        }
+            )
+        }));
+        Ok(Outcome { cases, troubles })
+    }
+
+    /// The cases against a client of npm's ws, whose verdicts are not ours to mend.
+    fn client(&self, patterns: &[String]) -> Result<Outcome> {
+        let ws = node_ws()?;
+        let node = find_program("node").context("node is not installed")?;
+        let address = free_address()?;
+        let watching = self.watch(address)?;
+        let cases = self.suite.serve(address, patterns, || {
+            let mut command = lifeline::tied(None, &node);
+            command.current_dir(&ws).args(["-e", ECHO_CLIENT, &format!("ws://{address}")]);
+            Program::start(&mut command, "the client of npm's ws")?.wait_for_end()
+        })?;
+        watching.catches_up(cases.len() + OTHER_PATHS.len());
+        let seen = watching.end()?;
+        let troubles = disagreements(&cases, End::Server, &seen);
+        Ok(Outcome { cases, troubles })
+    }
+
+    fn watch(&self, address: SocketAddr) -> Result<Watching> {
+        Watching::start(&self.artifacts.observer, self.sudo.as_deref(), address.port(), self.ring)
+    }
+}
+
+/// What observer says otherwise than the suite, which is this end of each connection, a line each.
+fn disagreements(cases: &[Case], end: End, seen: &Seen) -> Vec<String> {
+    let mut found = Vec::new();
+    if cases.is_empty() {
+        found.push("there are no such cases".to_owned());
+    }
+    if seen.lost_packets() != Some(0) {
+        let lost = seen.lost_packets();
+        found.push(format!(
+            "observer lost packets ({lost:?}), so that nothing is proved; is this machine busy?"
+        ));
+    }
+    let role = end.other().name();
+    for case in cases {
         let disagreements = match seen.of_path(case.path.as_deref()) {
-            [connection] => comparison::disagreements(case, connection),
+            [connection] => comparison::disagreements(case, end, connection),
             others => vec![format!("observer saw {} connections of it", others.len())],
         };
-        troubles.extend(disagreements.into_iter().map(|why| format!("{}: {why}", case.id)));
+        found.extend(disagreements.into_iter().map(|why| format!("{} with the {role}: {why}", case.id)));
     }
-    let strangers = seen.count().saturating_sub(cases.len());
-    if strangers > 0 {
-        troubles.push(format!("observer saw {strangers} connections that are of no case"));
-    }
-    troubles
+    let is_of_a_case = |path: &str| cases.iter().any(|case| case.path.as_deref() == Some(path));
+    let strangers = seen.paths().filter(|path| !OTHER_PATHS.contains(path) && !is_of_a_case(path));
+    found
+        .extend(strangers.map(|path| format!("observer saw a connection for {path:?}, which is of no case")));
+    found
 }
 
 /// An address on which nobody listens.

@@ -25,6 +25,33 @@ pub struct Seen {
     lost_packets: Option<u64>,
 }
 
+/// Of a connection, who opened it or who accepted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Who opened it.
+    Client,
+    /// Who accepted it.
+    Server,
+}
+
+impl End {
+    /// As observer calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Connection {
@@ -161,9 +188,9 @@ impl Seen {
         path.and_then(|path| self.by_path.get(path)).map_or(&[], Vec::as_slice)
     }
 
-    /// How many connections there were.
-    pub fn count(&self) -> usize {
-        self.by_path.values().map(Vec::len).sum()
+    /// The paths that were asked for.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.by_path.keys().map(String::as_str)
     }
 
     /// What the kernel programs lost; none without a summary.
@@ -173,6 +200,14 @@ impl Seen {
 }
 
 impl Connection {
+    /// What this end sent.
+    pub const fn side(&self, end: End) -> &Side {
+        match end {
+            End::Client => &self.client,
+            End::Server => &self.server,
+        }
+    }
+
     fn handle_record(&mut self, mut record: Record) -> Result<()> {
         let side = match record.direction.as_deref() {
             Some("client_to_server") => Some(&mut self.client),
@@ -265,7 +300,7 @@ mod tests {
     #[test]
     fn a_connection_is_found_by_its_path_with_all_that_was_seen_of_it() {
         let seen = read(LINES);
-        assert_eq!(seen.count(), 1);
+        assert_eq!(seen.paths().collect::<Vec<_>>(), ["/echo?case=1.1"]);
         let [connection] = seen.of_path(Some("/echo?case=1.1")) else { panic!("not found") };
         assert!(connection.is_accepted);
         let frame = Frame { opcode: 9, fin: true, rsv: 5, length: 3, mask: Some("00000000".to_owned()) };

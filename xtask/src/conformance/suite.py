@@ -14,7 +14,6 @@ import base64
 import fnmatch
 import hashlib
 import json
-import pathlib
 import sys
 
 import kosoku
@@ -111,20 +110,25 @@ class Protocol:
         self._protocol.sendMessage(payload, isBinary, **others)
 
     def sendMessageFrameData(self, payload):
-        # Of a text message in one frame, which the two cases that do this never bring to its end.
+        # Of a text message in one frame.
         self._noted.frame_sent(1 if self._noted.unfinished is None else 0, octets(payload), False)
         return self._protocol.sendMessageFrameData(payload)
 
+    def endMessage(self):
+        self._noted.end(whole=True)
+        self._protocol.endMessage()
 
-def note(case_class, all_noted):
-    """Makes the cases of this class note what passes."""
+
+HANDLERS = ("__init__", "onMessage", "onPing", "onPong")
+
+
+def note(case_class, handlers, all_noted):
+    """Makes the cases of this class, which has these handlers, note what passes."""
     case_id = case_class.__name__.removeprefix("Case").replace("_", ".")
-    initialise = case_class.__init__
-    handlers = {name: getattr(case_class, name) for name in ("onMessage", "onPing", "onPong")}
 
     def __init__(case, protocol):
         noted = all_noted[case_id] = Noted()
-        initialise(case, Protocol(protocol, noted))
+        handlers["__init__"](case, Protocol(protocol, noted))
 
     def onMessage(case, message, binary):
         payload = octets(message, is_text=not binary)
@@ -166,7 +170,7 @@ def report(result, noted):
             {"opcode": e[2], "fin": e[3], "rsv": e[4], "length": e[1][0], "mask": e[5]} for e in log if e[0] == "TF"
         ],
         "frames_received": [
-            {"opcode": e[2], "fin": e[3], "rsv": e[4], "length": e[1][0]} for e in log if e[0] == "RF"
+            {"opcode": e[2], "fin": e[3], "rsv": e[4], "length": e[1][0], "mask": e[6]} for e in log if e[0] == "RF"
         ],
         "frame_counts_sent": result.tx_frame_stats,
         "frame_counts_received": result.rx_frame_stats,
@@ -177,14 +181,10 @@ def report(result, noted):
     }
 
 
-def chosen(case_id, patterns):
-    """Whether a pattern has this case: part by part, the parts that it does not name being any."""
-    parts = case_id.split(".")
-    for pattern in patterns:
-        wanted = pattern.split(".")
-        if len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-            return True
-    return False
+def is_chosen(case_id, pattern):
+    """Whether the pattern has this case: part by part, the parts that it does not name being any."""
+    parts, wanted = case_id.split("."), pattern.split(".")
+    return len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 async def every_case():
@@ -194,8 +194,10 @@ async def every_case():
 
     def build_noting_index(*arguments):
         cases, groups = build_index(*arguments)
-        for case_class in cases.values():
-            note(case_class, all_noted)
+        # All before any is changed, since classes inherit from one another.
+        handlers = [{name: getattr(case_class, name) for name in HANDLERS} for case_class in cases.values()]
+        for case_class, its_handlers in zip(cases.values(), handlers):
+            note(case_class, its_handlers, all_noted)
         names.extend(cases)
         return cases, groups
 
@@ -207,23 +209,46 @@ async def every_case():
     return names, all_noted
 
 
+async def drive(url, names):
+    """As the client of the server at this address. Gives each result as it comes."""
+    for name in names:
+        try:
+            # A connection a case, whose path names the case.
+            results = await kosoku.run_fuzzingclient(f"{url}?case={name}", [name])
+        except kosoku.FailureError as failure:
+            results = failure.results
+        yield results[-1]
+
+
+async def serve(address, names):
+    """As the server of one client, which asks how many cases there are and names each by its number in its path."""
+    host, port = address.rsplit(":", 1)
+    async with kosoku.run_fuzzingserver(names, host=host, port=int(port)) as server:
+        print("serving", file=sys.stderr, flush=True)
+        try:
+            results = await server.get_result()
+        except kosoku.FailureError as failure:
+            results = failure.results
+    for result in results:
+        yield result
+
+
 async def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url", help="of the server to run the cases against")
+    parser.add_argument("--listen", help="instead: ADDRESS:PORT for a client that the cases are run against")
     parser.add_argument("--reports", required=True)
     parser.add_argument("cases", nargs="+")
     arguments = parser.parse_args()
-    names, all_noted = await every_case()
+    every, all_noted = await every_case()
+    names = [name for name in every if any(is_chosen(name, pattern) for pattern in arguments.cases)]
+    running = serve(arguments.listen, names) if arguments.listen else drive(arguments.url, names)
     results = []
-    for case_id in filter(lambda name: chosen(name, arguments.cases), names):
-        try:
-            # A connection a case, whose path names the case.
-            results += await kosoku.run_fuzzingclient(f"{arguments.url}?case={case_id}", [case_id])
-        except kosoku.FailureError as failure:
-            results += failure.results
-        print(json.dumps(report(results[-1], all_noted.pop(case_id))), flush=True)
-    reports = pathlib.Path(arguments.reports)
-    kosoku._report.write_reports(results, str(reports))
+    if names:
+        async for result in running:
+            results.append(result)
+            print(json.dumps(report(result, all_noted.pop(result.case_id))), flush=True)
+    kosoku._report.write_reports(results, arguments.reports)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Deserialize;
 
+use super::expected;
 use crate::lifeline;
 use crate::process::{output, program, run, target_directory};
 use crate::program::Program;
@@ -28,7 +31,7 @@ pub struct Suite {
     directory: PathBuf,
 }
 
-/// What the suite tells of one case. It is the client.
+/// What the suite tells of one case.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Case {
     /// Such as `5.12`.
@@ -104,7 +107,7 @@ pub struct Message {
 pub type Control = (u8, String);
 
 impl Case {
-    /// Whether the server did all that it must and should.
+    /// Whether the other side did all that it must and should.
     pub fn is_passed(&self) -> bool {
         [&self.behavior, &self.behavior_close]
             .iter()
@@ -114,6 +117,11 @@ impl Case {
     /// Whether there is no right or wrong in it.
     pub fn is_informational(&self) -> bool {
         self.behavior == "INFORMATIONAL"
+    }
+
+    /// The codes of the anomalies that observer has to raise.
+    pub fn anomalies(&self) -> Vec<&'static str> {
+        expected::anomalies(&self.id, self.messages_sent.iter().all(|message| message.whole))
     }
 
     /// The number before the first dot.
@@ -145,7 +153,7 @@ impl Suite {
         Ok(Self { python, directory })
     }
 
-    /// Where it leaves its own reports, as web pages too, in a directory for each pattern.
+    /// Where it leaves its own reports, as web pages too, in a directory for each pattern, and one of a client's.
     pub fn reports(&self) -> PathBuf {
         self.directory.join("reports")
     }
@@ -154,21 +162,47 @@ impl Suite {
     ///
     /// # Errors
     /// If it fails, which it does not where the server fails a case.
-    pub fn run(&self, url: &str, pattern: &str) -> Result<Vec<Case>> {
-        if let Err(error) = fs::remove_dir_all(self.reports().join(pattern)) {
+    pub fn drive(&self, url: &str, pattern: &str) -> Result<Vec<Case>> {
+        let mut running = self.start(pattern, &["--url", url], &[pattern.to_owned()])?;
+        let lines = running.keep_output()?;
+        cases(&mut running, lines)
+    }
+
+    /// Serves the cases of these patterns at an address, and runs a client that asks for each.
+    ///
+    /// # Errors
+    /// If one of them fails, which the suite does not where the client fails a case.
+    pub fn serve(
+        &self,
+        address: SocketAddr,
+        patterns: &[String],
+        client: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<Case>> {
+        let mut running = self.start("client", &["--listen", &address.to_string()], patterns)?;
+        let lines = running.keep_output()?;
+        running.wait_for_line("serving")?;
+        client()?;
+        cases(&mut running, lines)
+    }
+
+    fn start(&self, reports: &str, how: &[&str], patterns: &[String]) -> Result<Program> {
+        let reports = self.reports().join(reports);
+        if let Err(error) = fs::remove_dir_all(&reports) {
             ensure!(error.kind() == ErrorKind::NotFound, "cannot remove the last reports: {error}");
         }
         let script = self.directory.join("suite.py");
         fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
         let mut command = lifeline::tied(None, &self.python);
-        command.arg(&script).args(["--url", url, "--reports"]).arg(self.reports().join(pattern)).arg(pattern);
-        let mut running = Program::start(&mut command, "the Autobahn testsuite")?;
-        let lines = running.keep_output()?;
-        running.wait_for_end()?;
-        let lines = lines.join().map_err(|_| anyhow::anyhow!("the reader of the suite's output failed"))?;
-        let cases = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
-        cases.context("suite.py tells of its cases in another way")
+        command.arg(&script).args(how).arg("--reports").arg(&reports).args(patterns);
+        Program::start(&mut command, "the Autobahn testsuite")
     }
+}
+
+fn cases(running: &mut Program, lines: JoinHandle<Vec<String>>) -> Result<Vec<Case>> {
+    running.wait_for_end()?;
+    let lines = lines.join().map_err(|_| anyhow!("the reader of the suite's output failed"))?;
+    let cases = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
+    cases.context("suite.py tells of its cases in another way")
 }
 
 fn is_installed(python: &Path) -> bool {
