@@ -66,8 +66,9 @@ fn all_cases() -> Vec<String> {
     patterns
 }
 
-/// What a client is run against, so that the server is who does wrong.
-const CLIENT_CASES: [&str; 6] = ["[1-7]", "9.[12].[1-3]", "9.[78].[1-2]", "10", "12.*.[23]", "13.*.2"];
+/// What a client is run against, so that the server is who does wrong; without the cases of category 13 that are no cases
+/// with what ws offers.
+const CLIENT_CASES: [&str; 6] = ["[1-7]", "9.[12].[1-3]", "9.[78].[1-2]", "10", "12.*.[23]", "13.[1347].2"];
 const ECHO_CLIENT: &str = include_str!("echo_client.cjs");
 /// What a client asks the suite for before and after the cases.
 const OTHER_PATHS: [&str; 2] = ["/getCaseCount", "/updateReports?agent=ws"];
@@ -79,8 +80,8 @@ pub struct Arguments {
     #[arg(long, value_name = "CASES", conflicts_with_all = ["all", "bless"])]
     cases: Vec<String>,
 
-    /// Run every case against the server, with optimised builds; takes long
-    #[arg(long)]
+    /// Run every case against the server, with optimised builds; takes long, and is not in docs/conformance.md
+    #[arg(long, conflicts_with = "bless")]
     all: bool,
 
     /// Write the result to docs/conformance.md, instead of comparing it with what is there
@@ -120,8 +121,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         (false, false) => DEFAULT_CASES.map(str::to_owned).to_vec(),
     };
     let server = bench.server(&patterns)?;
-    let name = if arguments.all { "all" } else { "server" };
-    let mut tables = vec![(name, page::table(&Row::by_category(&server.cases), true))];
+    let mut tables = vec![("server", page::table(&Row::by_category(&server.cases), true))];
     let mut outcomes = vec![server];
     if !arguments.all {
         let patterns = if narrowed { patterns } else { CLIENT_CASES.map(str::to_owned).to_vec() };
@@ -139,7 +139,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         println!("{trouble}");
     }
     ensure!(troubles.is_empty(), "conformance: {} troubles", troubles.len());
-    if !narrowed {
+    if !narrowed && !arguments.all {
         page::update(&tables, arguments.bless)?;
     }
     let cases: usize = outcomes.iter().map(|outcome| outcome.cases.len()).sum();

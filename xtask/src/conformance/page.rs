@@ -157,20 +157,20 @@ mod tests {
     #[test]
     fn what_stands_between_the_comments_is_replaced_and_nothing_else() {
         let page =
-            "a\n<!-- default -->\nold\n<!-- end of default -->\nb\n<!-- all -->\n<!-- end of all -->\n";
-        let renewed = replaced(page, "default", "new\n").unwrap();
+            "a\n<!-- server -->\nold\n<!-- end of server -->\nb\n<!-- client -->\n<!-- end of client -->\n";
+        let renewed = replaced(page, "server", "new\n").unwrap();
         assert_eq!(
             renewed,
-            "a\n<!-- default -->\n\nnew\n\n<!-- end of default -->\nb\n<!-- all -->\n<!-- end of all -->\n"
+            "a\n<!-- server -->\n\nnew\n\n<!-- end of server -->\nb\n<!-- client -->\n<!-- end of client -->\n"
         );
-        assert_eq!(replaced(&renewed, "default", "new\n").unwrap(), renewed);
+        assert_eq!(replaced(&renewed, "server", "new\n").unwrap(), renewed);
         replaced(page, "other", "new\n").unwrap_err();
     }
 
     #[test]
     fn the_page_has_a_place_for_every_table_and_today_s_anomalies() {
         let page = read().unwrap();
-        for name in ["server", "client", "all"] {
+        for name in ["server", "client"] {
             replaced(&page, name, "").unwrap();
         }
         assert_eq!(

@@ -55,7 +55,8 @@ impl End {
 /// One connection.
 #[derive(Debug, Default)]
 pub struct Connection {
-    path: String,
+    /// What it asked for.
+    pub path: String,
     /// Whether the upgrade was accepted.
     pub is_accepted: bool,
     /// What the client sent.
