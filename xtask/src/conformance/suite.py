@@ -247,7 +247,7 @@ async def main():
     if names:
         async for result in running:
             results.append(result)
-            print(json.dumps(report(result, all_noted.pop(result.case_id))), flush=True)
+            print(json.dumps(report(result, all_noted.pop(result.case_id, Noted()))), flush=True)
     kosoku._report.write_reports(results, arguments.reports)
 
 
