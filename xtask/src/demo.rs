@@ -6,13 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Deserialize;
@@ -20,11 +16,11 @@ use serde_json::Value;
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Message, client};
 
-use crate::process::{find_program, is_root, run, target_directory};
+use crate::process::target_directory;
+use crate::program::{Program, sudo};
 use crate::test::ensure_browser;
 use crate::{build, lifeline};
 
-const READY_WITHIN: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Options of `cargo xtask demo`.
@@ -292,110 +288,6 @@ fn verify_transcript(text: &[String]) -> Result<()> {
         ensure!(text.iter().any(|line| line == told), "the transcript does not say {told:?}");
     }
     Ok(())
-}
-
-/// What gives the observer its rights, if this process has none to give, with the password already asked for.
-fn sudo() -> Result<Option<PathBuf>> {
-    if is_root() {
-        return Ok(None);
-    }
-    let sudo = find_program("sudo")
-        .context("attaching to the kernel needs root: run this as root, or install sudo")?;
-    // Here, so that the time in which it is typed is not taken from the programs' time to start.
-    run(Command::new(&sudo).arg("-v"))?;
-    Ok(Some(sudo))
-}
-
-/// A program that ends with the demo, however that ends.
-struct Program {
-    name: &'static str,
-    child: Child,
-    errors: Receiver<String>,
-}
-
-impl Program {
-    fn start(command: &mut Command, name: &'static str) -> Result<Self> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        let stderr = child.stderr.take().context("standard error is piped")?;
-        let (lines, errors) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if lines.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { name, child, errors })
-    }
-
-    fn echo_output(&mut self) -> Result<JoinHandle<Vec<String>>> {
-        self.read_output(|line| println!("{line}"))
-    }
-
-    fn keep_output(&mut self) -> Result<JoinHandle<Vec<String>>> {
-        self.read_output(|_| {})
-    }
-
-    fn read_output(&mut self, each: fn(&str)) -> Result<JoinHandle<Vec<String>>> {
-        let stdout = self.child.stdout.take().context("standard output is piped")?;
-        Ok(thread::spawn(move || collect(stdout, each)))
-    }
-
-    /// Waits until it says so on standard error.
-    fn wait_for_line(&mut self, words: &str) -> Result<()> {
-        let give_up = Instant::now() + READY_WITHIN;
-        let mut said = Vec::new();
-        while let Ok(line) = self.errors.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
-            if line.contains(words) {
-                return Ok(());
-            }
-            said.push(line);
-        }
-        bail!("{} does not start; it said:\n{}", self.name, said.join("\n"))
-    }
-
-    fn wait_until(&mut self, ready: impl Fn() -> bool) -> Result<()> {
-        let give_up = Instant::now() + READY_WITHIN;
-        while !ready() {
-            if let Some(status) = self.child.try_wait()? {
-                let said: Vec<_> = self.errors.try_iter().collect();
-                bail!("{} ended ({status}); it said:\n{}", self.name, said.join("\n"));
-            }
-            ensure!(Instant::now() < give_up, "{} is not ready after {READY_WITHIN:?}", self.name);
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    fn end_and_wait(&mut self) -> Result<()> {
-        lifeline::cut(&mut self.child);
-        self.wait_for_end()
-    }
-
-    fn wait_for_end(&mut self) -> Result<()> {
-        // Waiting closes the standard input, which is what the program lives by.
-        let _lifeline = self.child.stdin.take();
-        let status = self.child.wait()?;
-        let said: Vec<_> = self.errors.iter().collect();
-        ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
-        Ok(())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        lifeline::cut(&mut self.child);
-        let _ = self.child.wait();
-    }
-}
-
-fn collect(output: impl Read, each: fn(&str)) -> Vec<String> {
-    let lines = BufReader::new(output).lines().map_while(Result::ok);
-    lines.inspect(|line| each(line)).collect()
 }
 
 /// Makes sure that nobody listens there; `option` chooses another port.

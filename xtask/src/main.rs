@@ -6,11 +6,13 @@ mod bless;
 mod build;
 mod built;
 mod check;
+mod conformance;
 mod demo;
 mod kernels;
 mod lifeline;
 mod peers;
 mod process;
+mod program;
 mod record;
 mod setup;
 mod test;
@@ -29,6 +31,8 @@ enum Command {
     Build(build::Arguments),
     /// Play a chat before a live observer, and prove that it read all of it.
     Demo(demo::Arguments),
+    /// Run the Autobahn testsuite against the chat server, and prove that a live observer agrees with it.
+    Conformance(conformance::Arguments),
     /// Run every test, or the live ones in virtual machines with Debian's kernels.
     Test(test::Arguments),
     /// Check formatting, lints and documentation.
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::command(&arguments),
         Command::Build(arguments) => build::command(&arguments),
         Command::Demo(arguments) => demo::command(&arguments),
+        Command::Conformance(arguments) => conformance::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Check => check::command(),
         Command::Bless => bless::command(),

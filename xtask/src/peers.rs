@@ -25,6 +25,9 @@ const PYTHON_AUTOBAHN: PythonPeer = PythonPeer {
     requirements: &["autobahn==24.4.2", "txaio==23.1.1", "hyperlink==21.0.0", "idna==3.10"],
 };
 
+/// The Autobahn testsuite's cases. Pinned, since its script uses parts of it that are not its public interface.
+const KOSOKU: PythonPeer = PythonPeer { name: "kosoku", module: "kosoku", requirements: &["kosoku==0.1.0"] };
+
 /// A package of PyPI that the live tests use, in an environment of its own.
 struct PythonPeer {
     name: &'static str,
@@ -52,12 +55,23 @@ pub fn all() -> Result<[(&'static str, PathBuf); 4]> {
     ])
 }
 
+/// A Python interpreter that has the Autobahn testsuite's cases.
+///
+/// # Errors
+/// If it cannot be had.
+pub fn kosoku() -> Result<PathBuf> {
+    python(&KOSOKU)
+}
+
 fn peers_directory() -> PathBuf {
     target_directory().join("peers")
 }
 
 /// A directory whose `node_modules` holds npm's `ws`.
-fn node_ws() -> Result<PathBuf> {
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub fn node_ws() -> Result<PathBuf> {
     let directory = peers_directory().join("node-ws");
     if !directory.join("node_modules/ws/package.json").is_file() {
         ensure_packages(
