@@ -163,6 +163,10 @@ impl Assembly {
             self.offset = offset.saturating_add(length.unwrap_or(0));
             return None;
         };
+        if self.keep == Keep::NoMore && last.length.is_none() {
+            // All behind it is missing already.
+            return None;
+        }
         let touches = last.offset.saturating_add(last.length.unwrap_or(0)) == offset;
         if !touches && !full {
             self.missing.push(Missing { offset, length });

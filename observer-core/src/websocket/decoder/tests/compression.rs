@@ -543,6 +543,15 @@ fn the_rest_of_a_message_that_began_before_is_not_shown_where_it_may_be_compress
     run.end(StreamEnd::Unseen);
 }
 
+#[test]
+fn behind_a_bound_and_a_hole_all_of_a_compressed_message_is_missing_and_further_holes_change_nothing() {
+    let mut run = limited(&Limits { message_bytes: 64, ..Limits::default() });
+    let noise: Vec<u8> = (0..400_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 13) as u8).collect();
+    let frame = Sender::new().text(noise).build();
+    run.data(&frame[..200]).gap(30).data(&frame[230..240]).gap(10).data(&frame[250..]).end(StreamEnd::Fin);
+    assert_eq!(run.message().missing, [missing(64, None)]);
+}
+
 /// A message, whether it is compressed, and the length of its frames' payloads.
 type Sent = (Vec<u8>, bool, usize);
 
