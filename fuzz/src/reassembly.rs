@@ -17,7 +17,7 @@ use observer_core::tcp::sequence::SequenceNumber;
 use crate::cursor::Cursor;
 
 /// Where honest segments lie.
-const STREAM_BYTES: usize = 1 << 12;
+const STREAM_BYTES: usize = 1 << 10;
 /// Bookkeeping and bytes of one segment, which may be held before a bound is looked at.
 const ONE_SEGMENT: usize = 2_000;
 
@@ -153,7 +153,7 @@ pub fn run(input: &[u8]) {
         bench.step(&mut choices, &limits, &mut shared);
         bench.check(&limits, &shared);
     }
-    let Bench { mut reassembler, mut oracle, has_acknowledgments, .. } = bench;
+    let Bench { mut reassembler, mut oracle, is_honest, has_acknowledgments, .. } = bench;
     let had_fin = reassembler.fin().is_some() || !oracle.keeps_all;
     reassembler.handle_end(None, 0, &mut shared, &mut oracle);
     assert_eq!((shared.held_bytes, shared.syn_bytes), (0, 0), "all is given back");
@@ -209,7 +209,7 @@ impl Bench {
             13 => shared.losses += u64::from(choices.byte()),
             14 => {
                 let data = choices.string();
-                self.oracle.keeps_all = false;
+                (self.oracle.keeps_all, self.is_honest) = (false, false);
                 for (sent, byte) in self.oracle.sent.iter_mut().zip(data) {
                     sent.copies.push(*byte);
                 }
@@ -220,7 +220,7 @@ impl Bench {
                 // Anywhere: nothing is known of the bitmap from there on.
                 let at = SequenceNumber(choices.word());
                 let data = choices.string();
-                self.oracle.in_place = false;
+                (self.oracle.in_place, self.is_honest) = (false, false);
                 if what & 0x10 == 0 {
                     let input = self.input(at, data, data.len() + usize::from(what >> 5), what & 0x80 != 0);
                     self.reassembler.handle_segment(input, limits, shared, &mut self.oracle);
