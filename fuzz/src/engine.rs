@@ -20,6 +20,8 @@ use crate::cursor::Cursor;
 use crate::{frame, memory};
 
 const STEPS_MAX: usize = 300;
+/// Farther apart than any honest conversation has them, places are not compared.
+const REACH: usize = 1 << 16;
 /// What the small limits below let an engine hold, with the tables around it, and what one packet may need for a moment.
 const HELD_MAX: usize = 700 << 10;
 
@@ -349,7 +351,7 @@ impl World {
         let mut stream = Vec::new();
         for (at, bytes) in runs {
             let from = usize::try_from(at.wrapping_sub(runs[0].0)).unwrap();
-            if from > 1 << 20 {
+            if from > REACH {
                 return true;
             }
             stream.resize(stream.len().max(from + bytes.len()), None);
@@ -365,7 +367,7 @@ impl World {
             known.extend(run.iter().copied().map(Some));
             rest = behind;
             let Some(length) = hole.length.and_then(|length| usize::try_from(length).ok()) else { break };
-            if length > 1 << 20 {
+            if length > REACH {
                 break;
             }
             known.resize(known.len() + length, None);
