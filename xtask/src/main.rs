@@ -7,6 +7,7 @@ mod build;
 mod built;
 mod check;
 mod demo;
+mod fuzz;
 mod kernels;
 mod lifeline;
 mod process;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Arguments),
     /// Check formatting, lints and documentation.
     Check,
+    /// Fuzz the decoder, and compare it with oracles.
+    Fuzz(fuzz::Arguments),
     /// Make today's output the expected one of the golden tests.
     Bless,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Check => check::command(),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bless => bless::command(),
     };
     match result {
