@@ -119,7 +119,8 @@ struct Ran {
 
 fn fuzz(target: &str, seconds: u64) -> Result<Ran> {
     let data = data_directory();
-    let [seeds, corpus, artifacts] = ["seeds", "corpus", "artifacts"].map(|kind| data.join(kind).join(target));
+    let [seeds, corpus, artifacts] =
+        ["seeds", "corpus", "artifacts"].map(|kind| data.join(kind).join(target));
     for directory in [&seeds, &corpus, &artifacts] {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }

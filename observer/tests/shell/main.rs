@@ -5,6 +5,7 @@
 mod explain;
 mod filters;
 mod golden;
+mod hostile;
 mod live_refused;
 mod packets;
 mod reading;
