@@ -11,7 +11,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use crate::support::{ANSWER, Conversation, From, Pcap, REQUEST, Ran, json, payloads, ran};
 
 /// Stacks of threads, buffers of the reader and of the output, the program itself unoptimised.
-const PROCESS_MIB: usize = 48;
+const PROCESS_MIB: usize = 32;
 const MIB: usize = 1 << 20;
 /// As much as fits into one packet, with a frame's header.
 const SEGMENT: usize = 65_000;
@@ -131,8 +131,8 @@ fn half_open_connections_and_what_their_syns_carry_are_bounded() {
 
 #[test]
 fn frames_of_impossible_lengths_and_fragments_without_end_are_bounded() {
-    // Two messages that are kept, and the buffers that grow to them.
-    let ran = read(2 * 2 * 16, |hostile| {
+    // Two messages that are kept.
+    let ran = read(2 * 16, |hostile| {
         let mut long = hostile.upgraded();
         hostile.send(&mut long, From::Server, &long_head(From::Server, 0x82, i64::MAX as u64));
         let mut longest = hostile.upgraded();
@@ -182,7 +182,8 @@ fn a_deflate_bomb_is_bounded_and_the_rest_of_its_connection_is_read() {
     // From the second one on, each refers to what was there before.
     let (first, further) = (mebibyte(), mebibyte());
     let bomb = [first, further.repeat(1_023)].concat();
-    let ran = read(2 * 16, |hostile| {
+    // One message that is kept.
+    let ran = read(16, |hostile| {
         let mut conversation = hostile.open();
         let extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
         for (from, head) in [(From::Client, REQUEST), (From::Server, ANSWER)] {
@@ -205,7 +206,7 @@ fn a_deflate_bomb_is_bounded_and_the_rest_of_its_connection_is_read() {
 
 #[test]
 fn endless_heads_and_requests_that_nobody_answers_are_bounded() {
-    let ran = read(2 * 64, |hostile| {
+    let ran = read(64, |hostile| {
         let field = format!("X: {}\r\n", "x".repeat(1_000));
         let endless = [b"GET / HTTP/1.1\r\n", field.repeat(100).as_bytes()].concat();
         let mut one = hostile.open();
