@@ -29,6 +29,7 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
+const URG: u8 = 32;
 
 /// Bytes that every conversation begins with: what no fuzzer finds by itself.
 pub const TOKENS: [&[u8]; 10] = [
@@ -305,6 +306,8 @@ impl World {
         data.extend(acknowledgment.to_be_bytes());
         data.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         data.extend(payload);
+        // What is urgent is no part of the stream.
+        self.is_honest &= flags & URG == 0;
         let syn = u32::from(flags & SYN != 0);
         if !payload.is_empty() {
             let runs = self.sent.entry((port, end)).or_default();
