@@ -1,4 +1,5 @@
 //! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates and the kernel's.
+//! What fuzzes is formatted, too; `cargo xtask fuzz` compiles it.
 //!
 //! Owns which checks there are. Must not know what they find. Bounded by cargo's own runs.
 
@@ -14,6 +15,7 @@ use crate::setup;
 /// If a check finds something, or cannot be had.
 pub fn command() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["fmt", "--all", "--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
     let deny_warnings = ["--", "--deny", "warnings"];
     run(cargo()
         .args([

@@ -8,6 +8,7 @@ mod built;
 mod check;
 mod conformance;
 mod demo;
+mod fuzz;
 mod kernels;
 mod lifeline;
 mod peers;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Arguments),
     /// Check formatting, lints and documentation.
     Check,
+    /// Fuzz the decoder, and compare it with oracles.
+    Fuzz(fuzz::Arguments),
     /// Make today's output the expected one of the golden tests.
     Bless,
     /// Record captures of testdata again; the golden tests have to be blessed after.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Conformance(arguments) => conformance::command(&arguments),
         Command::Test(arguments) => test::command(&arguments),
         Command::Check => check::command(),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bless => bless::command(),
         Command::Record(arguments) => record::command(&arguments),
     };

@@ -389,7 +389,9 @@ fn llvm_development_files(llvm_major: u32) -> Result<(u32, PathBuf)> {
     );
 }
 
-fn tools_directory() -> PathBuf {
+/// Where programs are installed that are not the user's own.
+#[must_use]
+pub fn tools_directory() -> PathBuf {
     target_directory().join("tools")
 }
 

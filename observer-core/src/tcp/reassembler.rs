@@ -392,7 +392,8 @@ impl Reassembler {
             return;
         }
         let is_kernels_word = vantage == Vantage::Leaving;
-        if self.fin.is_some_and(|fin| fin.at <= at && !is_kernels_word) {
+        // Behind one that the stream has reached, only an acknowledgment tells that it was none.
+        if self.fin.is_some_and(|fin| fin.at <= at && (!is_kernels_word || self.has_ended())) {
             return;
         }
         self.fin = Some(Fin { at, is_kernels_word });
@@ -826,6 +827,8 @@ impl Reassembler {
 
     /// Gives up every hole and hands out what waits, up to the FIN.
     fn flush(&mut self, limits: &Limits, shared: &mut Shared, output: &mut dyn Output) {
+        // Where a FIN was taken back, what waited behind it may be next.
+        self.release_runs(limits, shared, output);
         while let (Some(first), false) = (self.first_waiting(), self.has_ended()) {
             self.give_up_to(first, self.cause(shared), limits, shared, output);
         }
@@ -1559,6 +1562,35 @@ mod tests {
         bench.segment(0x3000_0000, b"", true);
         bench.end();
         assert_eq!((bench.text().as_str(), bench.out.ends), ("hello", 0));
+    }
+
+    #[test]
+    fn two_fins_of_the_kernel_that_contradict_each_other_hang_nothing() {
+        let mut bench = Bench::new(1);
+        let word = |bench: &mut Bench, offset: u32, data: &[u8]| {
+            let length = u32::try_from(data.len()).unwrap();
+            let input = Input { vantage: Vantage::Leaving, ..bench.input(offset, data, length, true) };
+            bench.reassembler.handle_segment(input, &bench.limits, &mut bench.shared, &mut bench.out);
+        };
+        word(&mut bench, 0, b"hello");
+        word(&mut bench, 5, b"you");
+        bench.acknowledgment(8, false);
+        assert_eq!((bench.text().as_str(), bench.reassembler.fin()), ("helloyou", None));
+        word(&mut bench, 8, b"there");
+        word(&mut bench, 13, b"you");
+        bench.end();
+        assert_eq!((bench.text().as_str(), bench.out.ends), ("helloyouthere", 1));
+    }
+
+    #[test]
+    fn what_waits_right_behind_a_fin_hangs_nothing_where_the_stream_goes_on_elsewhere() {
+        let mut bench = Bench::new(1);
+        bench.segment(0, b"hello", true);
+        bench.segment(5, b"you", false);
+        bench.segment(0x6000_0000, b"there", false);
+        bench.acknowledgment_from(0x6000_0005, Vantage::Between);
+        bench.end();
+        assert_eq!((bench.text().as_str(), bench.out.breaks.len()), ("helloyou", 1));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) struct Assembly {
     /// Position within the whole payload; a hole of unknown length counts as empty.
     offset: u64,
     keep: Keep,
+    /// Whether the last hole reaches up to the end, wherever that is.
+    is_rest_missing: bool,
 }
 
 /// The known bytes between two holes.
@@ -70,12 +72,14 @@ pub(super) enum TextCheck {
 
 impl Assembly {
     pub(super) const fn new() -> Self {
-        Self { known: Vec::new(), missing: Vec::new(), offset: 0, keep: Keep::All }
+        Self { known: Vec::new(), missing: Vec::new(), offset: 0, keep: Keep::All, is_rest_missing: false }
     }
 
     /// A payload whose bytes are not the application's: only counted.
     pub(super) const fn counting() -> Self {
-        Self { known: Vec::new(), missing: Vec::new(), offset: 0, keep: Keep::Nothing }
+        let mut it = Self::new();
+        it.keep = Keep::Nothing;
+        it
     }
 
     /// A payload whose beginning was not seen.
@@ -180,6 +184,10 @@ impl Assembly {
             self.offset = offset.saturating_add(length.unwrap_or(0));
             return None;
         }
+        if self.is_rest_missing {
+            return None;
+        }
+        self.is_rest_missing = length.is_none();
         let full = self.missing.len() >= held.message_holes;
         let Some(last) = self.missing.last_mut() else {
             self.missing.push(Missing { offset, length });

@@ -2,7 +2,7 @@
 //!
 //! Owns the two formats' framing, times and interfaces. Must not know where bytes come from, nor what is in a packet
 //! behind its link header. Bounded: holds one record at a time, of at most [`RECORD_BYTES_MAX`], and describes at most
-//! [`INTERFACES_MAX`] interfaces a section.
+//! [`INTERFACES_MAX`] interfaces a section, with names of at most [`INTERFACE_NAME_BYTES_MAX`].
 //!
 //! pcap-parser reads the records. Its own readers stop or spin on short reads, so bytes are pushed in here as they come
 //! and a record is parsed once it is whole: a packet of a pipe is there as soon as its last byte is.
@@ -17,6 +17,9 @@ pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// Interfaces of one section. Packets of further ones are counted as not understood.
 pub const INTERFACES_MAX: usize = 65_536;
+
+/// Bytes that are kept of an interface's name. Linux has names of 15, Windows of 50.
+pub const INTERFACE_NAME_BYTES_MAX: usize = 256;
 
 const PCAP_HEADER_BYTES: usize = 24;
 const PCAP_RECORD_HEADER_BYTES: usize = 16;
@@ -384,7 +387,10 @@ impl PcapNg {
         for option in options.iter().take_while(|option| option.code != OptionCode::EndOfOpt) {
             let value = option.as_bytes().map_err(|_| FileError::Damaged("an option in it is damaged"))?;
             match (option.code, value) {
-                (OptionCode::IfName, name) => interface.name = Some(String::from_utf8_lossy(name).into()),
+                (OptionCode::IfName, name) => {
+                    let kept = name.get(..INTERFACE_NAME_BYTES_MAX).unwrap_or(name);
+                    interface.name = Some(String::from_utf8_lossy(kept).into());
+                }
                 (OptionCode::IfTsresol, &[resolution]) => {
                     interface.resolution = Resolution::from_option(resolution);
                 }

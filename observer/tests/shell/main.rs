@@ -7,6 +7,7 @@ mod explain;
 mod filters;
 mod golden;
 mod heads;
+mod hostile;
 mod live_refused;
 mod logged;
 mod losses;

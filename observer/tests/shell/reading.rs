@@ -146,6 +146,16 @@ fn pcapng_is_read_with_its_interfaces_names_and_time_resolutions() {
 }
 
 #[test]
+fn of_an_interface_s_name_that_is_longer_than_any_the_beginning_is_kept() {
+    let pcapng = PcapNg { big_endian: false };
+    let mut file = [pcapng.section(), pcapng.interface(101, &[(2, vec![b'x'; 60_000])])].concat();
+    for packet in conversation(&["one"]) {
+        file.extend(pcapng.packet(0, 1_000, &packet));
+    }
+    assert_eq!(json(&run_on(&file, &["--json"]))[0]["interface"], "x".repeat(256));
+}
+
+#[test]
 fn packets_of_an_interface_that_is_not_understood_are_counted_and_the_others_shown() {
     let pcapng = PcapNg { big_endian: false };
     let mut file = [pcapng.section(), pcapng.interface(249, &[]), pcapng.interface(101, &[])].concat();

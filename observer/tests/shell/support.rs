@@ -44,13 +44,21 @@ impl Conversation {
         Self::open_from(40_000, server_port)
     }
 
-    fn open_from(client_port: u16, server_port: u16) -> Self {
+    /// The same, from another port of the client.
+    pub fn open_from(client_port: u16, server_port: u16) -> Self {
         let next_sequence = [1_000, u32::MAX - 20];
         let mut conversation = Self { client_port, server_port, next_sequence, packets: Vec::new() };
         conversation.segment(From::Client, SYN, b"");
         conversation.segment(From::Server, SYN | ACK, b"");
         conversation.segment(From::Client, ACK, b"");
         conversation
+    }
+
+    /// A SYN that nobody answers, with what it carries.
+    pub fn attempt(client_port: u16, server_port: u16, payload: &[u8]) -> Self {
+        let mut attempt = Self { client_port, server_port, next_sequence: [1_000, 0], packets: Vec::new() };
+        attempt.segment(From::Client, SYN, payload);
+        attempt
     }
 
     /// TCP's and WebSocket's handshakes.
@@ -89,6 +97,13 @@ impl Conversation {
     /// A whole frame in one segment, masked if the client's.
     pub fn frame(&mut self, from: From, opcode: u8, payload: &[u8]) {
         self.send(from, &frame(from, opcode, payload));
+    }
+
+    /// A fragment that is not the last one.
+    pub fn fragment(&mut self, from: From, opcode: u8, payload: &[u8]) {
+        let mut bytes = frame(from, opcode, payload);
+        bytes[0] &= 0x7f;
+        self.send(from, &bytes);
     }
 
     /// A text message.

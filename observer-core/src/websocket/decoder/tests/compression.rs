@@ -543,6 +543,32 @@ fn the_rest_of_a_message_that_began_before_is_not_shown_where_it_may_be_compress
     run.end(StreamEnd::Unseen);
 }
 
+#[test]
+fn behind_a_bound_and_a_hole_all_of_a_compressed_message_is_missing_and_further_holes_change_nothing() {
+    let mut run = limited(&Limits { message_bytes: 64, ..Limits::default() });
+    let noise: Vec<u8> = (0..400_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 13) as u8).collect();
+    let frame = Sender::new().text(noise).build();
+    run.data(&frame[..200]).gap(30).data(&frame[230..240]).gap(10).data(&frame[250..]).end(StreamEnd::Fin);
+    assert_eq!(run.message().missing, [missing(64, None)]);
+}
+
+#[test]
+fn behind_unknown_bytes_and_a_hole_all_of_a_compressed_message_is_missing_and_further_holes_change_nothing() {
+    let mut sender = Sender::new();
+    sender.text(say(1));
+    // It begins with what the first one has, which was not seen.
+    let noise: Vec<u8> = (0..400_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 13) as u8).collect();
+    let frame = sender.text([say(1).as_bytes(), &noise].concat()).build();
+    for known in [8, 200] {
+        let mut run = Run::of(Decoder::resynchronising(ServerToClient));
+        run.data(&frame[..known]).gap(30).data(&frame[known + 30..known + 40]).gap(10);
+        run.data(&frame[known + 50..]).data(sender.text(say(2)).build()).end(StreamEnd::Fin);
+        let holes = run.messages()[0].missing.clone();
+        assert_eq!(holes.iter().filter(|hole| hole.length.is_none()).count(), 1, "{holes:?}");
+        assert_eq!(holes.last().unwrap().length, None);
+    }
+}
+
 /// A message, whether it is compressed, and the length of its frames' payloads.
 type Sent = (Vec<u8>, bool, usize);
 
