@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
+use crate::flow::{Choices, Rules};
 use crate::limits::{Limit, Limits};
 use crate::packet::{Packet, Socket};
 use crate::record::{
@@ -40,7 +41,7 @@ pub enum Event<'a> {
 }
 
 /// What the engine looks at and what it reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Bounds.
     pub limits: Limits,
@@ -54,6 +55,22 @@ pub struct Config {
     pub wire: bool,
     /// Whether to report every TCP segment with an observed port, those of no known connection included.
     pub packets: bool,
+    /// What messages mean.
+    pub rules: Arc<Rules>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            ports: None,
+            report: Report::default(),
+            frames: false,
+            wire: false,
+            packets: false,
+            rules: Rules::built_in(),
+        }
+    }
 }
 
 /// Which connections to report.
@@ -72,6 +89,7 @@ pub struct Engine {
     config: Config,
     table: Table<Tracked>,
     shared: Shared,
+    choices: Choices,
     totals: Summary,
     interfaces: HashMap<u32, Arc<str>>,
     lingering: VecDeque<Lingering>,
@@ -119,6 +137,7 @@ impl Engine {
                 reassembly: reassembler::Shared::default(),
                 session: session::Shared::new(&config.limits, config.wire),
             },
+            choices: Choices::default(),
             totals: Summary::default(),
             interfaces: HashMap::new(),
             lingering: VecDeque::new(),
@@ -204,6 +223,7 @@ impl Engine {
         let mut reporter = Reporter {
             config: &self.config,
             totals: &mut self.totals,
+            choices: &mut self.choices,
             told: &mut tracked.told,
             sink,
             time: packet.time,
@@ -538,9 +558,18 @@ impl Engine {
         if !is_evicted && !matches!(key, Key::Handshake { .. }) {
             self.table.remember_closed(key);
         }
-        let mut reporter =
-            Reporter { config: &self.config, totals: &mut self.totals, told: &mut tracked.told, sink, time };
+        let mut reporter = Reporter {
+            config: &self.config,
+            totals: &mut self.totals,
+            choices: &mut self.choices,
+            told: &mut tracked.told,
+            sink,
+            time,
+        };
         tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
+        if let Some(chat) = tracked.told.chat() {
+            self.choices.leave(chat);
+        }
         Some(key)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
 use crate::engine::{Config, Report};
+use crate::flow::{Chat, Choices, chat_of};
 use crate::limits::Limit;
 use crate::record::{
     Account, Anomaly, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause, Kind, Record,
@@ -25,7 +26,8 @@ pub(crate) struct Told {
     pub(crate) from_start: bool,
     /// Whether the connection is one to tell of at all.
     pub(crate) recognised: bool,
-    announced: bool,
+    /// Of which chat, once it was told of.
+    announced: Option<Chat>,
     anomalies: usize,
 }
 
@@ -45,13 +47,18 @@ impl Told {
             opened,
             from_start,
             recognised: report == Report::All,
-            announced: false,
+            announced: None,
             anomalies: 0,
         }
     }
 
     /// Whether a record of this connection was emitted.
     pub(crate) const fn is_announced(&self) -> bool {
+        self.announced.is_some()
+    }
+
+    /// The chat that it was announced as a connection of.
+    pub(crate) const fn chat(&self) -> Option<Chat> {
         self.announced
     }
 
@@ -68,6 +75,7 @@ impl Told {
 pub(crate) struct Reporter<'a> {
     pub(crate) config: &'a Config,
     pub(crate) totals: &'a mut Summary,
+    pub(crate) choices: &'a mut Choices,
     pub(crate) told: &'a mut Told,
     pub(crate) sink: &'a mut dyn Sink,
     pub(crate) time: Time,
@@ -90,10 +98,12 @@ impl Reporter<'_> {
 
     /// Tells that the connection exists, once.
     pub(crate) fn announce(&mut self) {
-        if !self.told.recognised || self.told.announced {
+        if !self.told.recognised || self.told.is_announced() {
             return;
         }
-        self.told.announced = true;
+        let chat = chat_of(&self.told.connection);
+        self.told.announced = Some(chat);
+        self.choices.enter(chat);
         self.totals.connections += 1;
         self.told.connection.id = ConnectionId(self.totals.connections);
         let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: self.told.from_start });

@@ -10,7 +10,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use observer_core::Record;
-use observer_core::chat::{Event, EventKind, Uid};
+use observer_core::flow::dialect::MessageRule;
+use observer_core::flow::{Act, Chat, Event, Uid, chat_of};
 use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
 
 /// What is kept of a name or a room. Servers allow fewer.
@@ -21,9 +22,6 @@ pub const LOGINS_WAITING_MAX: usize = 4;
 
 /// Names that are kept of users by their uid; further ones are called by it.
 pub const NAMES_MAX: usize = 65_536;
-
-/// Which chat: network namespace, where it is known, and port.
-pub type Chat = (u64, u16);
 
 /// What is known of everybody.
 #[derive(Debug, Default)]
@@ -70,6 +68,13 @@ struct Asked {
     room: Option<Box<str>>,
 }
 
+impl Asked {
+    /// Whether a message of this rule, with this name, may be of this login.
+    fn is_announced(&self, name: &str, rule: &MessageRule) -> bool {
+        rule.names(&self.name).any(|asked| cut(&asked) == cut(name))
+    }
+}
+
 impl Person {
     /// The name that they have, or ask for.
     pub fn name_or_claim(&self) -> Option<&str> {
@@ -113,10 +118,16 @@ impl People {
         room.map_or_else(Vec::new, |members| members.iter().copied().collect())
     }
 
-    /// The connection that asks to log in under a name, in the chat of the given one.
-    pub fn asking_as(&self, connection: ConnectionId, name: &str) -> Option<ConnectionId> {
+    /// The connection that asks to log in under a name, as a message of this rule announces it, in the chat of the
+    /// given one.
+    pub fn asking_as(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        rule: &MessageRule,
+    ) -> Option<ConnectionId> {
         let chat = self.of(connection)?.chat;
-        let asks = |person: &Person| person.asked.front().is_some_and(|asked| *asked.name == *cut(name));
+        let asks = |person: &Person| person.asked.front().is_some_and(|asked| asked.is_announced(name, rule));
         let asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
         // Of several, the same one each time: connections have no order in the map.
         asking.map(|(id, _)| *id).min()
@@ -196,36 +207,46 @@ impl People {
         }
     }
 
-    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event) {
+    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event<'_>) {
         self.learn_names(chat_of(connection), direction, event);
         let person = self.meet(connection, Standing::Outside);
-        let name = event.user.as_ref().and_then(|user| user.name.as_deref()).map(cut);
-        match (event.kind, direction) {
+        let name = event.user.as_ref().and_then(|user| user.name.as_deref());
+        match (event.does(), direction) {
             // A second login is refused.
-            (EventKind::Login, Direction::ClientToServer)
+            (Some(Act::Join), Direction::ClientToServer)
                 if person.name.is_none() && person.asked.len() < LOGINS_WAITING_MAX =>
             {
                 let room = event.room.as_deref().map(|room| cut(room).into());
-                person.asked.push_back(Asked { name: name.unwrap_or_default().into(), room });
+                person.asked.push_back(Asked { name: cut(name.unwrap_or_default()).into(), room });
             }
-            (EventKind::UserList, Direction::ServerToClient) => person.may_have_the_list = true,
-            (EventKind::Error, Direction::ServerToClient) => _ = person.asked.pop_front(),
-            (EventKind::Login, Direction::ServerToClient) => {
+            (Some(Act::Leave), Direction::ClientToServer) => self.part(connection),
+            (Some(Act::List), Direction::ServerToClient) => person.may_have_the_list = true,
+            (Some(Act::Refuse), Direction::ServerToClient) => _ = person.asked.pop_front(),
+            (Some(Act::Join), Direction::ServerToClient) => {
+                person.may_have_the_list |= event.users.is_some() || !event.dialect.has_lists();
                 let uid = event.user.as_ref().and_then(|user| user.uid.clone());
-                // All are told of each login; the first one behind the list that bears the name that was asked for is
-                // the connection's own, unless its uid is somebody else's.
-                let is_asked = person.asked.front().is_some_and(|asked| Some(&*asked.name) == name);
-                if person.may_have_the_list && is_asked {
-                    let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
-                    if holder.is_none() {
-                        self.welcome(connection, uid);
+                let is_asked = person
+                    .asked
+                    .front()
+                    .is_some_and(|asked| name.is_some_and(|name| asked.is_announced(name, event.rule)));
+                match event.rule.own {
+                    Some(true) => self.welcome(connection, uid),
+                    // All are told of each login; the first one behind the list that bears the name that was asked for
+                    // is the connection's own, unless its uid is somebody else's.
+                    None if person.may_have_the_list && is_asked => {
+                        let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
+                        if holder.is_none() {
+                            self.welcome(connection, uid);
+                        }
                     }
-                } else if person.standing != Standing::Member && person.asked.is_empty() {
-                    self.welcome(connection, None);
+                    _ if person.standing != Standing::Member && person.asked.is_empty() => {
+                        self.welcome(connection, None);
+                    }
+                    _ => {}
                 }
             }
             // Only members get these.
-            (EventKind::Say | EventKind::Logout, Direction::ServerToClient)
+            (Some(Act::Say | Act::Leave), Direction::ServerToClient)
                 if person.standing != Standing::Member && person.asked.is_empty() =>
             {
                 self.welcome(connection, None);
@@ -234,20 +255,21 @@ impl People {
         }
     }
 
-    fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event) {
+    fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event<'_>) {
         if direction == Direction::ClientToServer {
             return;
         }
-        for user in event.users.iter().flatten().chain(&event.user) {
-            let Some(uid) = user.uid.clone() else { continue };
+        let leaves = event.does() == Some(Act::Leave);
+        let who_stays = event.user.as_ref().filter(|_| !leaves);
+        for user in event.users.iter().flatten().chain(who_stays) {
+            let (Some(uid), Some(name)) = (user.uid.clone(), &user.name) else { continue };
             let key = (chat, uid);
-            match (&user.name, event.kind) {
-                (_, EventKind::Logout) => _ = self.names.remove(&key),
-                (Some(name), _) if self.names.len() < NAMES_MAX || self.names.contains_key(&key) => {
-                    self.names.insert(key, cut(name).into());
-                }
-                _ => {}
+            if self.names.len() < NAMES_MAX || self.names.contains_key(&key) {
+                self.names.insert(key, cut(name).into());
             }
+        }
+        if leaves && let Some(uid) = event.user.as_ref().and_then(|user| user.uid.clone()) {
+            self.names.remove(&(chat, uid));
         }
     }
 
@@ -278,6 +300,12 @@ impl People {
         }
     }
 
+    /// Somebody left and stays connected.
+    fn part(&mut self, connection: &Connection) {
+        self.forget(connection.id);
+        self.meet(connection, Standing::Outside);
+    }
+
     fn forget(&mut self, connection: ConnectionId) {
         let Some(person) = self.by_connection.remove(&connection) else { return };
         if let Some(uid) = person.uid {
@@ -297,11 +325,6 @@ impl People {
 /// Members of a room among whom a namesake is looked for.
 const NAMESAKES_LOOKED_AT: usize = 64;
 
-/// The chat that a connection leads to.
-pub const fn chat_of(connection: &Connection) -> Chat {
-    (connection.scope, connection.server.port())
-}
-
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
 }
@@ -310,6 +333,7 @@ fn cut(text: &str) -> &str {
 mod tests {
     use std::net::SocketAddr;
 
+    use observer_core::flow::{DialectSet, Rules};
     use observer_core::record::{ConnectionOpened, Gap, GapCause, Payload};
     use observer_core::time::Time;
     use observer_core::websocket::frame::Opcode;
@@ -341,7 +365,8 @@ mod tests {
         }
 
         fn says(&mut self, connection: &Connection, direction: Direction, text: &str) {
-            let chat = observer_core::chat::parse(direction, text);
+            let rules = Rules::built_in();
+            let read = rules.read(DialectSet::ALL, true, direction, Opcode::Text, text);
             let message = Message {
                 direction,
                 time_first: Time::default(),
@@ -352,7 +377,7 @@ mod tests {
                 length: None,
                 wire_length: 0,
                 payload: Payload { text: Some(text), ..Payload::default() },
-                chat: chat.as_ref(),
+                chat: read.as_ref().map(|read| &read.event),
                 resynchronised: false,
             };
             self.tell(connection, Kind::Message(message));
