@@ -13,6 +13,9 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("chat-lo-and-any.pcapng", &[]),
     ("frames-any-ipv4.pcap", &["--frames"]),
     ("frames-snaplen-200.pcap", &["--port", "7272", "--frames"]),
+    ("workerman-2014-08.pcap", &[]),
+    ("workerman-2014-09.pcap", &[]),
+    ("workerman-2015-11.pcap", &[]),
 ];
 
 /// Other views: the capture, the format, further options, and the name of the expected output.
@@ -22,6 +25,9 @@ const VIEWS: &[(&str, &str, &[&str], &str)] = &[
     ("frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
     ("chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
     ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
+    ("workerman-2014-08.pcap", "explain", &["--port", "7272"], "workerman-2014-08.explain.txt"),
+    ("workerman-2014-09.pcap", "explain", &["--port", "7272"], "workerman-2014-09.explain.txt"),
+    ("workerman-2015-11.pcap", "explain", &["--port", "7272"], "workerman-2015-11.explain.txt"),
 ];
 
 #[test]

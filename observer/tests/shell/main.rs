@@ -8,5 +8,6 @@ mod golden;
 mod live_refused;
 mod packets;
 mod reading;
+mod rules;
 mod streams;
 mod support;
