@@ -332,8 +332,9 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
-    use observer_core::flow::{DialectSet, Rules};
+    use observer_core::flow::{DialectSet, Rules, parse};
     use observer_core::record::{ConnectionOpened, Gap, GapCause, Payload};
     use observer_core::time::Time;
     use observer_core::websocket::frame::Opcode;
@@ -350,14 +351,22 @@ mod tests {
         }
     }
 
-    #[derive(Default)]
-    struct Told(People);
+    struct Told {
+        people: People,
+        rules: Arc<Rules>,
+    }
+
+    impl Default for Told {
+        fn default() -> Self {
+            Self { people: People::default(), rules: Rules::built_in() }
+        }
+    }
 
     impl Told {
         fn tell(&mut self, connection: &Connection, kind: Kind<'_>) {
             let record =
                 Record { time: Time::default(), connection: Some(connection), stream_end: None, kind };
-            self.0.learn(&record);
+            self.people.learn(&record);
         }
 
         fn opened(&mut self, connection: &Connection, from_start: bool) {
@@ -365,7 +374,7 @@ mod tests {
         }
 
         fn says(&mut self, connection: &Connection, direction: Direction, text: &str) {
-            let rules = Rules::built_in();
+            let rules = Arc::clone(&self.rules);
             let read = rules.read(DialectSet::ALL, true, direction, Opcode::Text, text);
             let message = Message {
                 direction,
@@ -420,7 +429,7 @@ mod tests {
         told.asks(&bob, "bob");
         told.is_let_in(&bob, "bob", 2);
         told.announces(&mallory, "bob", 2);
-        let people = &told.0;
+        let people = &told.people;
         assert_eq!(people.of(mallory.id).unwrap().name_or_claim(), Some("mallory"));
         assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(bob.id));
         assert_eq!(people.members_with(bob.id), [mallory.id, bob.id]);
@@ -435,10 +444,10 @@ mod tests {
             told.asks(connection, "x");
             told.is_let_in(connection, "x", 7);
         }
-        assert_eq!(told.0.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
-        assert_eq!(told.0.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
-        assert_eq!(told.0.members_with(here.id), [here.id]);
-        assert!(!told.0.is_ambiguous(here.id));
+        assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
+        assert_eq!(told.people.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
+        assert_eq!(told.people.members_with(here.id), [here.id]);
+        assert!(!told.people.is_ambiguous(here.id));
     }
 
     #[test]
@@ -447,22 +456,22 @@ mod tests {
         let mut told = Told::default();
         told.opened(&late, false);
         told.opened(&lossy, true);
-        assert!(told.0.has_unknown((0, 7272)));
+        assert!(told.people.has_unknown((0, 7272)));
         told.says(
             &late,
             Direction::ServerToClient,
             r#"{"type":"say","from_uid":1,"to_uid":"all","content":"x"}"#,
         );
-        assert_eq!(told.0.of(late.id).unwrap().standing, Standing::Member);
-        assert!(!told.0.has_unknown((0, 7272)));
+        assert_eq!(told.people.of(late.id).unwrap().standing, Standing::Member);
+        assert!(!told.people.has_unknown((0, 7272)));
         let gap =
             Gap { direction: Direction::ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
         told.tell(&lossy, Kind::Gap(gap));
-        assert!(told.0.has_unknown((0, 7272)));
-        told.0.forget(lossy.id);
-        assert!(!told.0.has_unknown((0, 7272)));
-        told.0.forget(late.id);
-        assert!(told.0.by_room.is_empty() && told.0.by_connection.is_empty());
+        assert!(told.people.has_unknown((0, 7272)));
+        told.people.forget(lossy.id);
+        assert!(!told.people.has_unknown((0, 7272)));
+        told.people.forget(late.id);
+        assert!(told.people.by_room.is_empty() && told.people.by_connection.is_empty());
     }
 
     #[test]
@@ -472,7 +481,7 @@ mod tests {
         for _ in 0..100 {
             told.asks(&peer, &"猪".repeat(1_000));
         }
-        let person = told.0.of(peer.id).unwrap();
+        let person = told.people.of(peer.id).unwrap();
         assert_eq!(person.asked.len(), LOGINS_WAITING_MAX);
         assert_eq!(person.name_or_claim().unwrap().len(), 255);
         assert!(person.is_called(&"猪".repeat(1_000)));
@@ -485,6 +494,89 @@ mod tests {
         told.asks(&peer, "x");
         told.says(&peer, Direction::ServerToClient, &"x".repeat(70_000));
         told.announces(&peer, "x", 7);
-        assert_eq!(told.0.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
+        assert_eq!(told.people.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
+    }
+
+    #[test]
+    fn a_login_that_only_the_newcomer_gets_is_their_own_whatever_the_name() {
+        let (present, newcomer) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        for (connection, uid) in [(&present, "a"), (&newcomer, "b")] {
+            told.opened(connection, true);
+            let asks = r#"{"type":"login","client_name":"<x>","room_id":7}"#;
+            told.says(connection, Direction::ClientToServer, asks);
+            // To those who are there; both ask for the same name, escaped twice.
+            let login =
+                format!(r#"{{"type":"login","client_id":"{uid}","client_name":"&amp;lt;x&amp;gt;"}}"#);
+            told.says(&present, Direction::ServerToClient, &login);
+            assert_ne!(told.people.of(connection.id).unwrap().standing, Standing::Member);
+            let own = login.replace('}', r#","client_list":{}}"#);
+            told.says(connection, Direction::ServerToClient, &own);
+        }
+        let people = &told.people;
+        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+        for (connection, uid) in [(&present, "a"), (&newcomer, "b")] {
+            let person = people.of(connection.id).unwrap();
+            assert_eq!((person.name.as_deref(), person.room.as_deref()), (Some("<x>"), Some("7")));
+            assert_eq!(person.uid, Some(Uid::Text(uid.into())));
+        }
+        assert_eq!(people.name_of((0, 7272), &Uid::Text("b".into())), Some("&amp;lt;x&amp;gt;"));
+    }
+
+    #[test]
+    fn a_login_that_all_get_with_the_list_is_the_newcomer_s_by_the_name_as_the_server_escapes_it() {
+        let (present, newcomer) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        for (connection, name, uid) in [(&present, "a", 1), (&newcomer, "it's", 2)] {
+            told.opened(connection, true);
+            let asks = format!(r#"{{"type":"login","client_name":"{name}","room_id":7}}"#);
+            told.says(connection, Direction::ClientToServer, &asks);
+            let name = name.replace('\'', "&amp;#039;");
+            let login = format!(
+                r#"{{"type":"login","client_id":{uid},"client_name":"{name}","client_list":[{{"client_id":1,"client_name":"a"}}]}}"#
+            );
+            for member in [&present, &newcomer] {
+                told.says(member, Direction::ServerToClient, &login);
+            }
+        }
+        let people = &told.people;
+        assert_eq!(people.by_uid((0, 7272), &Uid::Number(1)), Some(present.id));
+        assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(newcomer.id));
+        assert_eq!(people.of(newcomer.id).unwrap().name.as_deref(), Some("it's"));
+        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+    }
+
+    #[test]
+    fn of_those_who_leave_the_name_is_forgotten_and_of_those_who_stay_it_is_learnt() {
+        let peer = connection(1, 7272);
+        let mut told = Told::default();
+        for text in [
+            r#"{"type":"login","client_id":2,"client_name":"b","client_list":[{"client_id":2,"client_name":"b"}]}"#,
+            r#"{"type":"logout","from_client_id":2,"from_client_name":"b","client_list":[{"client_id":3,"client_name":"c"}]}"#,
+        ] {
+            told.says(&peer, Direction::ServerToClient, text);
+        }
+        assert_eq!([2, 3].map(|uid| told.people.name_of((0, 7272), &Uid::Number(uid))), [None, Some("c")]);
+    }
+
+    #[test]
+    fn whoever_leaves_and_stays_connected_is_outside_and_may_come_again() {
+        let rules = "schema = 1\nname = 'x'\n\
+            [[message]]\ntype = 'come'\nfrom = 'client'\ndoes = 'join'\nwhen = { '/t' = 'come' }\nname = '/n'\n\
+            [[message]]\ntype = 'go'\nfrom = 'client'\ndoes = 'leave'\nwhen = { '/t' = 'go' }\n\
+            [[message]]\ntype = 'come'\nfrom = 'server'\ndoes = 'join'\nwhen = { '/t' = 'come' }\nuid = '/u'\nname = '/n'\n";
+        let peer = connection(1, 7272);
+        let mut told = Told { rules: Arc::new(Rules::new(vec![parse(rules).unwrap()])), ..Told::default() };
+        for (name, uid) in [("a", 1), ("b", 2)] {
+            told.says(&peer, Direction::ClientToServer, &format!(r#"{{"t":"come","n":"{name}"}}"#));
+            // Of a dialect without lists none is waited for.
+            told.says(&peer, Direction::ServerToClient, &format!(r#"{{"t":"come","u":{uid},"n":"{name}"}}"#));
+            let person = told.people.of(peer.id).unwrap();
+            assert_eq!((person.name.as_deref(), person.uid.clone()), (Some(name), Some(Uid::Number(uid))));
+            told.says(&peer, Direction::ClientToServer, r#"{"t":"go"}"#);
+            assert_eq!(told.people.of(peer.id).unwrap().standing, Standing::Outside);
+            assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(uid)), None);
+            assert!(told.people.by_room.is_empty());
+        }
     }
 }

@@ -277,3 +277,83 @@ fn numbers_may_be_written_as_toml_has_them() {
         wrong(&format!("{HEAD}[[message]]\ntype = \"a\"\nwhen = {{ \"/op\" = 99999999999999999999 }}"));
     assert!(told.contains("too large"), "{told}");
 }
+
+/// What editors check rule files with.
+fn schema() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../../docs/flows.schema.json")).unwrap()
+}
+
+fn keys(object: &serde_json::Value) -> Vec<&str> {
+    let mut keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn sorted<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let mut words = words.to_vec();
+    words.sort_unstable();
+    words
+}
+
+#[test]
+fn the_json_schema_knows_the_same_keys() {
+    let schema = schema();
+    for (at, known) in [
+        ("", FILE_KEYS),
+        ("/properties/read", READ_KEYS),
+        ("/$defs/message", MESSAGE_KEYS),
+        ("/$defs/users", USERS_KEYS),
+        ("/$defs/message/properties/through", THROUGH_KEYS),
+        ("/$defs/step/anyOf/1", STEP_KEYS),
+    ] {
+        let table = schema.pointer(at).unwrap();
+        assert_eq!(keys(&table["properties"]), sorted(known), "{at}");
+        assert_eq!(table["additionalProperties"], false, "{at}");
+    }
+}
+
+#[test]
+fn the_json_schema_knows_the_same_words() {
+    let schema = schema();
+    for (at, words) in [
+        ("/$defs/message/properties/from/enum", DIRECTIONS.map(|(word, _)| word).to_vec()),
+        ("/$defs/message/properties/does/enum", Act::ALL.map(Act::name).to_vec()),
+        ("/$defs/opcode/enum", OPCODES.map(|(word, _)| word).to_vec()),
+        ("/$defs/step/anyOf/0/enum", Step::NAMED.map(|(word, _)| word).to_vec()),
+    ] {
+        assert_eq!(schema.pointer(at).unwrap(), &serde_json::json!(words), "{at}");
+    }
+}
+
+#[test]
+fn the_json_schema_knows_the_same_bounds() {
+    let schema = schema();
+    for (at, bound) in [
+        ("/properties/schema/const", 1),
+        ("/properties/message/maxItems", MESSAGES_MAX),
+        ("/properties/read/properties/strip_prefix/maxLength", NAME_BYTES_MAX),
+        ("/$defs/string/maxLength", STRING_BYTES_MAX),
+        ("/$defs/scalar/anyOf/0/maxLength", STRING_BYTES_MAX),
+        ("/$defs/pointer/maxLength", crate::flow::pointer::POINTER_BYTES_MAX),
+        ("/$defs/pointers/anyOf/1/maxItems", ENTRIES_MAX),
+        ("/$defs/message/properties/when/maxProperties", ENTRIES_MAX),
+        ("/$defs/message/properties/when/additionalProperties/anyOf/1/maxItems", ENTRIES_MAX),
+        ("/$defs/message/properties/fields/maxProperties", ENTRIES_MAX),
+        ("/$defs/chains/maxItems", CHAINS_MAX),
+        ("/$defs/chains/items/maxItems", STEPS_MAX),
+    ] {
+        assert_eq!(schema.pointer(at).unwrap(), bound, "{at}");
+    }
+}
+
+#[test]
+fn every_key_of_the_language_is_documented() {
+    let documentation = include_str!("../../../../docs/flows.md");
+    for key in [&FILE_KEYS[..3], READ_KEYS, MESSAGE_KEYS, USERS_KEYS, STEP_KEYS].concat() {
+        let is_there =
+            [format!("`{key}`"), format!("`[read] {key}`"), format!("`[[{key}]]`"), format!("{key} = ")]
+                .iter()
+                .any(|said| documentation.contains(said));
+        assert!(is_there, "docs/flows.md does not mention {key}");
+    }
+}

@@ -445,4 +445,19 @@ mod tests {
         }
         assert!(deliveries.mailboxes.is_empty() && deliveries.by_message.is_empty());
     }
+
+    #[test]
+    fn what_may_be_sent_in_several_shapes_is_delivered_in_any_of_them_and_leaves_nothing_behind() {
+        let mut deliveries = Deliveries::default();
+        let [raw, escaped] = ["<", "&lt;"].map(|content| {
+            deliveries.message((0, 7272), Act::Say, Some(&Uid::Number(7)), Some(&Recipient::All), content)
+        });
+        let messages = vec![raw.clone(), escaped.clone()];
+        deliveries.expect(messages, ONE, &[ONE, TWO], false, "hi".to_owned());
+        deliveries.handle_sent(&raw, ONE, Some(10));
+        deliveries.handle_sent(&escaped, TWO, Some(10));
+        deliveries.handle_acknowledgment(ONE, 10);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 2, false));
+        assert!(deliveries.by_message.is_empty() && deliveries.under_way.is_empty());
+    }
 }
