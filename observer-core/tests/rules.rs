@@ -2,8 +2,6 @@
 //!
 //! Owns the claims about the choice. Must not know how messages are read. Bounded: small conversations.
 
-// Other tests use the rest of it.
-#[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;

@@ -259,16 +259,16 @@ impl People {
         if direction == Direction::ClientToServer {
             return;
         }
-        let leaves = event.does() == Some(Act::Leave);
-        let who_stays = event.user.as_ref().filter(|_| !leaves);
-        for user in event.users.iter().flatten().chain(who_stays) {
+        for user in event.users.iter().flatten().chain(&event.user) {
             let (Some(uid), Some(name)) = (user.uid.clone(), &user.name) else { continue };
             let key = (chat, uid);
             if self.names.len() < NAMES_MAX || self.names.contains_key(&key) {
                 self.names.insert(key, cut(name).into());
             }
         }
-        if leaves && let Some(uid) = event.user.as_ref().and_then(|user| user.uid.clone()) {
+        if event.does() == Some(Act::Leave)
+            && let Some(uid) = event.user.as_ref().and_then(|user| user.uid.clone())
+        {
             self.names.remove(&(chat, uid));
         }
     }

@@ -1,6 +1,6 @@
 //! A dialect: what a rule file says of reading messages, checked.
 //!
-//! Owns the parts of a rule and how they become places in a [`Tree`](super::tree::Tree). Must not know TOML, nor how a message is walked.
+//! Owns the parts of a rule and how they become places in a `Tree`. Must not know TOML, nor how a message is walked.
 //! Bounded by what `parse` lets in.
 
 use std::borrow::Cow;
@@ -153,7 +153,7 @@ impl Scalar {
     }
 }
 
-/// Where things are in a message: by pointers in a rule, by slots once they are in a [`Tree`](super::tree::Tree).
+/// Where things are in a message: by pointers in a rule, by slots once they are in a `Tree`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Places<P> {
     /// What has to be one of some values.

@@ -4,7 +4,7 @@
 //! Bounded: a message is read that is no longer than [`MAXIMUM_JSON_BYTES`], and walked once; rules are bounded by
 //! `parse`.
 //!
-//! A rule file ([`parse`], docs/flows.md) becomes a [`Dialect`]; [`Rules`] are the dialects of a run. Reading fills the
+//! A rule file ([`parse()`], docs/flows.md) becomes a [`Dialect`]; [`Rules`] are the dialects of a run. Reading fills the
 //! places that any of them asks for in one walk (`tree`), and then asks one rule after the other, so that each more rule
 //! costs comparisons, and none a walk. Whatever needs to know what a message means asks the [`Event`].
 

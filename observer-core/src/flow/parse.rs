@@ -52,7 +52,6 @@ const OPCODES: [(&str, usize); 2] = [("text", 0), ("binary", 1)];
 /// # Errors
 /// The first thing that is wrong, with its line.
 pub fn parse(text: &str) -> Result<Dialect, RuleError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source(text);
     if text.len() > RULES_BYTES_MAX {
         return Err(source.error(0, "", format!("a rule file has at most {RULES_BYTES_MAX} bytes")));

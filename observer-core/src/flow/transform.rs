@@ -100,7 +100,7 @@ mod tests {
         apply(chain, text).unwrap().into_owned()
     }
 
-    // Expected values are what PHP 8.2 and 7.4 print.
+    // Expected values are what PHP 8.2 prints, with ENT_COMPAT for what was the default before 8.1.
 
     #[test]
     fn html_is_escaped_as_php_does() {

@@ -100,10 +100,9 @@ impl Place {
     }
 
     fn node(&self) -> Node {
-        let child = |(key, below): (&Box<str>, &Self)| (key.clone(), below.node());
         let indices = self.below.keys().filter_map(|key| index(key));
         Node {
-            children: self.below.iter().map(child).collect(),
+            children: self.below.iter().map(|(key, below)| (key.clone(), below.node())).collect(),
             elements_end: indices.max().map_or(0, |last| last.saturating_add(1)),
             slot: self.slot,
             rows: self.rows.as_ref().map(|(at, element)| (*at, Box::new(element.node()))),
