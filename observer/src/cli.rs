@@ -40,7 +40,7 @@ pub const DEFAULT_PORT: u16 = 7272;
 pub const EXIT_OK: u8 = 0;
 /// Could not be done.
 pub const EXIT_ERROR: u8 = 1;
-/// The command line makes no sense.
+/// The command line, or a rule file, makes no sense.
 pub const EXIT_USAGE: u8 = 2;
 /// Done, but an input file ends in the middle, is damaged, or holds packets of an unknown kind.
 pub const EXIT_INPUT_CUT: u8 = 3;
@@ -71,7 +71,7 @@ Reading a line:
 Exit codes:
   0    ended as asked: end of input, --count, --for, Ctrl-C, SIGTERM, or a closed pipe
   1    could not be done: no permission, no such file or interface, not a capture, output refused
-  2    the command line makes no sense
+  2    the command line, or a rule file, makes no sense
   3    done, but an input file ends in the middle, is damaged, or has packets of an unknown link type;
        what could be decoded was
   130  a second Ctrl-C or SIGTERM did not wait for the end

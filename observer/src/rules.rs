@@ -12,6 +12,8 @@ use std::sync::Arc;
 use observer_core::flow::rules::DIALECTS_MAX;
 use observer_core::flow::{Dialect, RULES_BYTES_MAX, Rules, parse};
 
+use crate::output::escape::Escaped;
+
 /// The rules of these files, in this order, with the built-in ones behind them.
 ///
 /// # Errors
@@ -62,5 +64,6 @@ fn read(path: &Path) -> Result<Dialect, String> {
             return Err(format!("the rule file {name}, line {line}: this is not UTF-8; is it a rule file?"));
         }
     };
-    parse(text).map_err(|error| format!("the rule file {name}, {error}"))
+    // It names what stands in the file.
+    parse(text).map_err(|error| format!("the rule file {name}, {}", Escaped(&error.to_string())))
 }

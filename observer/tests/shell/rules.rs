@@ -169,6 +169,12 @@ fn a_mistake_is_told_with_file_line_and_key() {
 }
 
 #[test]
+fn what_stands_in_a_file_is_told_escaped() {
+    let told = refused("escape.toml", b"schema = 1\n\"\\u001b[31mred\" = 1\n");
+    assert!(told.contains(r"FILE, line 2: there is no key `\x1b[31mred`"), "{told}");
+}
+
+#[test]
 fn files_that_are_no_rules_are_refused() {
     for (name, bytes, told) in [
         ("empty.toml", &b""[..], "FILE, line 1: the key `schema` is missing"),
