@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
+use crate::flow::{Choices, Rules};
 use crate::holders::{Holders, Pool, Uses};
 use crate::limits::{Limit, Limits};
 use crate::packet::{ExistingConnection, Packet, Socket};
@@ -46,7 +47,7 @@ pub enum Event<'a> {
 }
 
 /// What the engine looks at and what it reports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Bounds.
     pub limits: Limits,
@@ -60,6 +61,22 @@ pub struct Config {
     pub wire: bool,
     /// Whether to report every TCP segment with an observed port, those of no known connection included.
     pub packets: bool,
+    /// What messages mean.
+    pub rules: Arc<Rules>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            ports: None,
+            report: Report::default(),
+            frames: false,
+            wire: false,
+            packets: false,
+            rules: Rules::built_in(),
+        }
+    }
 }
 
 /// Which connections to report.
@@ -79,6 +96,7 @@ pub struct Engine {
     table: Table<Tracked>,
     holders: Holders,
     shared: Shared,
+    choices: Choices,
     totals: Summary,
     interfaces: HashMap<u32, Arc<str>>,
     lingering: VecDeque<Lingering>,
@@ -138,6 +156,7 @@ impl Engine {
                 reassembly: reassembler::Shared::default(),
                 session: session::Shared::new(&config.limits, config.wire),
             },
+            choices: Choices::default(),
             totals: Summary::default(),
             interfaces: HashMap::new(),
             lingering: VecDeque::new(),
@@ -262,7 +281,8 @@ impl Engine {
             }
             let Some(tracked) = self.table.get_mut(listed.index) else { continue };
             let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
-            Reporter { config, totals, told, sink, time: now }.announce();
+            let choices = &mut self.choices;
+            Reporter { config, totals, told, choices, sink, time: now }.announce();
         }
     }
 
@@ -311,6 +331,7 @@ impl Engine {
         let mut reporter = Reporter {
             config: &self.config,
             totals: &mut self.totals,
+            choices: &mut self.choices,
             told: &mut tracked.told,
             sink,
             time: packet.time,
@@ -348,7 +369,8 @@ impl Engine {
                     break;
                 };
                 let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
-                let mut reporter = Reporter { config, totals, told, sink, time };
+                let choices = &mut self.choices;
+                let mut reporter = Reporter { config, totals, told, choices, sink, time };
                 tracked.tcp.give_up(pool, &mut self.shared, &mut reporter);
             }
         }
@@ -676,9 +698,18 @@ impl Engine {
         if !is_evicted && !matches!(key, Key::Handshake { .. }) {
             self.table.remember_closed(key);
         }
-        let mut reporter =
-            Reporter { config: &self.config, totals: &mut self.totals, told: &mut tracked.told, sink, time };
+        let mut reporter = Reporter {
+            config: &self.config,
+            totals: &mut self.totals,
+            choices: &mut self.choices,
+            told: &mut tracked.told,
+            sink,
+            time,
+        };
         tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
+        if let Some(chat) = tracked.told.chat() {
+            self.choices.leave(chat);
+        }
         Some(key)
     }
 }

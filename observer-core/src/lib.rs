@@ -17,8 +17,8 @@
 )]
 
 pub mod anomaly;
-pub mod chat;
 pub mod engine;
+pub mod flow;
 pub mod http;
 pub mod http2;
 pub mod limits;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
-use crate::chat;
+use crate::flow;
 use crate::limits::Limit;
 use crate::tcp::segment::Segment;
 use crate::time::Time;
@@ -326,7 +326,7 @@ pub struct Frame<'a> {
 }
 
 /// One message: a data frame with its continuations (RFC 6455 §5.4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message<'a> {
     /// Which way it went.
     pub direction: Direction,
@@ -346,8 +346,8 @@ pub struct Message<'a> {
     pub wire_length: u64,
     /// The application bytes as far as they are known.
     pub payload: Payload<'a>,
-    /// The chat's meaning of it, where it has one.
-    pub chat: Option<&'a chat::Event>,
+    /// What it means by the rules, where it means something.
+    pub chat: Option<&'a flow::Event<'a>>,
     /// True where the decoder had lost its place and found this message by its looks.
     pub resynchronised: bool,
 }

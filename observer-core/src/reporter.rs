@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
 use crate::engine::{Config, Report};
+use crate::flow::{Chat, Choices, chat_of};
 use crate::limits::Limit;
 use crate::record::{
     Account, Anomaly, ClientClaim, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause,
@@ -36,7 +37,8 @@ pub(crate) struct Told {
     has_packets: bool,
     /// Whether the connection is one to tell of at all.
     pub(crate) recognised: bool,
-    announced: bool,
+    /// Of which chat, once it was told of.
+    announced: Option<Chat>,
     /// The PROXY header of a connection that is not told of, and may be later.
     proxy_header: Option<Box<(Time, ProxyHeader)>>,
     anomalies: usize,
@@ -66,7 +68,7 @@ impl Told {
             beginning,
             has_packets: false,
             recognised: report == Report::All,
-            announced: false,
+            announced: None,
             proxy_header: None,
             anomalies: 0,
         }
@@ -74,17 +76,22 @@ impl Told {
 
     /// Whether a record of this connection was emitted.
     pub(crate) const fn is_announced(&self) -> bool {
+        self.announced.is_some()
+    }
+
+    /// The chat that it was announced as a connection of.
+    pub(crate) const fn chat(&self) -> Option<Chat> {
         self.announced
     }
 
     /// Whether nothing is known of it but that the kernel lists it, and nothing was told.
     pub(crate) fn is_only_listed(&self) -> bool {
-        self.beginning == Beginning::Before && !self.has_packets && !self.announced
+        self.beginning == Beginning::Before && !self.has_packets && !self.is_announced()
     }
 
     /// Takes note of a packet, which may be older than the kernel's list.
     pub(crate) fn note_packet(&mut self, time: Time) {
-        if self.beginning == Beginning::Before && !self.announced {
+        if self.beginning == Beginning::Before && !self.is_announced() {
             self.opened = self.opened.min(time);
         }
         self.has_packets = true;
@@ -103,6 +110,7 @@ impl Told {
 pub(crate) struct Reporter<'a> {
     pub(crate) config: &'a Config,
     pub(crate) totals: &'a mut Summary,
+    pub(crate) choices: &'a mut Choices,
     pub(crate) told: &'a mut Told,
     pub(crate) sink: &'a mut dyn Sink,
     pub(crate) time: Time,
@@ -125,10 +133,12 @@ impl Reporter<'_> {
 
     /// Tells that the connection exists, once.
     pub(crate) fn announce(&mut self) {
-        if !self.told.recognised || self.told.announced {
+        if !self.told.recognised || self.told.is_announced() {
             return;
         }
-        self.told.announced = true;
+        let chat = chat_of(&self.told.connection);
+        self.told.announced = Some(chat);
+        self.choices.enter(chat);
         self.totals.connections += 1;
         self.told.connection.id = ConnectionId(self.totals.connections);
         let beginning = self.told.beginning;

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -19,7 +20,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use ipnet::IpNet;
-use observer_core::chat::EventKind;
+use observer_core::flow::Rules;
 use observer_core::record::{ConnectionId, Direction};
 use observer_core::websocket::frame::Opcode;
 use regex::bytes::Regex;
@@ -30,6 +31,7 @@ use crate::output::clock::TimeStyle;
 use crate::output::explain::Language;
 use crate::output::packets::Layout;
 use crate::output::palette::ColorChoice;
+use crate::rules;
 
 /// The port that is watched where none is named.
 pub const DEFAULT_PORT: u16 = 7272;
@@ -38,7 +40,7 @@ pub const DEFAULT_PORT: u16 = 7272;
 pub const EXIT_OK: u8 = 0;
 /// Could not be done.
 pub const EXIT_ERROR: u8 = 1;
-/// The command line makes no sense.
+/// The command line, or a rule file, makes no sense.
 pub const EXIT_USAGE: u8 = 2;
 /// Done, but an input file ends in the middle, is damaged, or holds packets of an unknown kind.
 pub const EXIT_INPUT_CUT: u8 = 3;
@@ -69,7 +71,7 @@ Reading a line:
 Exit codes:
   0    ended as asked: end of input, --count, --for, Ctrl-C, SIGTERM, or a closed pipe
   1    could not be done: no permission, no such file or interface, not a capture, output refused
-  2    the command line makes no sense
+  2    the command line, or a rule file, makes no sense
   3    done, but an input file ends in the middle, is damaged, or has packets of an unknown link type;
        what could be decoded was
   130  a second Ctrl-C or SIGTERM did not wait for the end
@@ -182,6 +184,13 @@ struct Arguments {
     #[arg(long)]
     wire: bool,
 
+    /// Read messages by the rules of this file, as docs/flows.md describes; repeat for more
+    ///
+    /// The rules of the files are tried in their order, then those of workerman-chat's three dialects, which are built
+    /// in. A file that has the name of one of these replaces it.
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+
     /// Language of --format explain: en, zh
     #[arg(long, value_name = "LANGUAGE", value_enum, default_value_t, hide_possible_values = true)]
     lang: Language,
@@ -226,27 +235,13 @@ struct Arguments {
     #[arg(long, value_name = "REGEX", value_parser = Regex::new, help_heading = FILTERS)]
     grep: Vec<Regex>,
 
-    /// Show only chat messages of these types: login, say, logout, user_list, ping, pong, error
-    #[arg(
-        long = "type",
-        value_name = "TYPE",
-        value_delimiter = ',',
-        value_parser = named(EventKind::ALL, EventKind::name),
-        hide_possible_values = true,
-        help_heading = FILTERS
-    )]
-    types: Vec<EventKind>,
+    /// Show only messages of these types: login, say, logout, user_list, ping, pong, error, and those of --rules
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', help_heading = FILTERS)]
+    types: Vec<String>,
 
-    /// Do not show chat messages of these types
-    #[arg(
-        long = "not-type",
-        value_name = "TYPE",
-        value_delimiter = ',',
-        value_parser = named(EventKind::ALL, EventKind::name),
-        hide_possible_values = true,
-        help_heading = FILTERS
-    )]
-    not_types: Vec<EventKind>,
+    /// Do not show messages of these types
+    #[arg(long = "not-type", value_name = "TYPE", value_delimiter = ',', help_heading = FILTERS)]
+    not_types: Vec<String>,
 
     /// Show only connections of chat users of this name or uid, from their login on: what they send and what they get
     #[arg(long = "user", value_name = "NAME", help_heading = FILTERS)]
@@ -356,6 +351,8 @@ pub struct Request {
     pub bytes: Layout,
     /// Language of explanations.
     pub language: Language,
+    /// What messages mean.
+    pub rules: Arc<Rules>,
     /// What is shown.
     pub filter: Filter,
     /// No notes on standard error.
@@ -425,6 +422,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
             "-X and -A are for text: JSON has every byte without them",
         ));
     }
+    let rules = rules::load(&arguments.rules).map_err(|why| error(ErrorKind::ValueValidation, &why))?;
+    for (option, types) in [("--type", &arguments.types), ("--not-type", &arguments.not_types)] {
+        let known = rules.types();
+        if let Some(unknown) = types.iter().find(|it| !known.contains(it.as_str())) {
+            let known: Vec<_> = known.into_iter().collect();
+            let why =
+                format!("no message is of the type '{unknown}' of {option}: there are {}", known.join(", "));
+            return Err(error(ErrorKind::InvalidValue, &why));
+        }
+    }
     Ok(Request {
         source,
         ports,
@@ -439,6 +446,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         packets: arguments.packets || format == Format::Explain,
         bytes,
         language: arguments.lang,
+        rules,
         filter: Filter {
             hosts: arguments.host,
             claimed: arguments.client_claimed,

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use observer_core::Record;
-use observer_core::chat::EventKind;
 use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
 use observer_core::websocket::frame::Opcode;
 use regex::bytes::Regex;
@@ -35,10 +34,10 @@ pub struct Filter {
     pub direction: Option<Direction>,
     /// Messages and frames of these opcodes.
     pub opcodes: Vec<Opcode>,
-    /// Messages of these types.
-    pub types: Vec<EventKind>,
+    /// Messages of these types, by the names that the rules have for them.
+    pub types: Vec<String>,
     /// Messages of other types than these.
-    pub not_types: Vec<EventKind>,
+    pub not_types: Vec<String>,
     /// Messages whose payload, as sent or with its JSON escapes decoded, matches one of these.
     pub patterns: Vec<Regex>,
 }
@@ -107,7 +106,7 @@ impl Filter {
 
     fn shows_message(&self, message: &Message<'_>) -> bool {
         let kind = message.chat.map(|event| event.kind);
-        let is_of = |types: &[EventKind]| kind.is_some_and(|kind| types.contains(&kind));
+        let is_of = |types: &[String]| kind.is_some_and(|kind| types.iter().any(|it| it == kind));
         (self.opcodes.is_empty() || self.opcodes.contains(&message.opcode))
             && (self.types.is_empty() || is_of(&self.types))
             && !is_of(&self.not_types)

@@ -11,6 +11,7 @@ pub mod interfaces;
 pub mod output;
 pub mod people;
 pub mod read;
+pub mod rules;
 pub mod shell;
 pub mod silence;
 pub mod wall_clock;

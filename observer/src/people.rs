@@ -10,7 +10,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use observer_core::Record;
-use observer_core::chat::{Event, EventKind, Uid};
+use observer_core::flow::dialect::MessageRule;
+use observer_core::flow::{Act, Chat, Event, Uid, chat_of};
 use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
 
 /// What is kept of a name or a room. Servers allow fewer.
@@ -21,9 +22,6 @@ pub const LOGINS_WAITING_MAX: usize = 4;
 
 /// Names that are kept of users by their uid; further ones are called by it.
 pub const NAMES_MAX: usize = 65_536;
-
-/// Which chat: network namespace, where it is known, and port.
-pub type Chat = (u64, u16);
 
 /// What is known of everybody.
 #[derive(Debug, Default)]
@@ -70,6 +68,13 @@ struct Asked {
     room: Option<Box<str>>,
 }
 
+impl Asked {
+    /// Whether a message of this rule, with this name, may be of this login.
+    fn is_announced(&self, name: &str, rule: &MessageRule) -> bool {
+        rule.names(&self.name).any(|asked| cut(&asked) == cut(name))
+    }
+}
+
 impl Person {
     /// The name that they have, or ask for.
     pub fn name_or_claim(&self) -> Option<&str> {
@@ -113,10 +118,16 @@ impl People {
         room.map_or_else(Vec::new, |members| members.iter().copied().collect())
     }
 
-    /// The connection that asks to log in under a name, in the chat of the given one.
-    pub fn asking_as(&self, connection: ConnectionId, name: &str) -> Option<ConnectionId> {
+    /// The connection that asks to log in under a name, as a message of this rule announces it, in the chat of the
+    /// given one.
+    pub fn asking_as(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        rule: &MessageRule,
+    ) -> Option<ConnectionId> {
         let chat = self.of(connection)?.chat;
-        let asks = |person: &Person| person.asked.front().is_some_and(|asked| *asked.name == *cut(name));
+        let asks = |person: &Person| person.asked.front().is_some_and(|asked| asked.is_announced(name, rule));
         let asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
         // Of several, the same one each time: connections have no order in the map.
         asking.map(|(id, _)| *id).min()
@@ -196,36 +207,46 @@ impl People {
         }
     }
 
-    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event) {
+    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event<'_>) {
         self.learn_names(chat_of(connection), direction, event);
         let person = self.meet(connection, Standing::Outside);
-        let name = event.user.as_ref().and_then(|user| user.name.as_deref()).map(cut);
-        match (event.kind, direction) {
+        let name = event.user.as_ref().and_then(|user| user.name.as_deref());
+        match (event.does(), direction) {
             // A second login is refused.
-            (EventKind::Login, Direction::ClientToServer)
+            (Some(Act::Join), Direction::ClientToServer)
                 if person.name.is_none() && person.asked.len() < LOGINS_WAITING_MAX =>
             {
                 let room = event.room.as_deref().map(|room| cut(room).into());
-                person.asked.push_back(Asked { name: name.unwrap_or_default().into(), room });
+                person.asked.push_back(Asked { name: cut(name.unwrap_or_default()).into(), room });
             }
-            (EventKind::UserList, Direction::ServerToClient) => person.may_have_the_list = true,
-            (EventKind::Error, Direction::ServerToClient) => _ = person.asked.pop_front(),
-            (EventKind::Login, Direction::ServerToClient) => {
+            (Some(Act::Leave), Direction::ClientToServer) => self.part(connection),
+            (Some(Act::List), Direction::ServerToClient) => person.may_have_the_list = true,
+            (Some(Act::Refuse), Direction::ServerToClient) => _ = person.asked.pop_front(),
+            (Some(Act::Join), Direction::ServerToClient) => {
+                person.may_have_the_list |= event.users.is_some() || !event.dialect.has_lists();
                 let uid = event.user.as_ref().and_then(|user| user.uid.clone());
-                // All are told of each login; the first one behind the list that bears the name that was asked for is
-                // the connection's own, unless its uid is somebody else's.
-                let is_asked = person.asked.front().is_some_and(|asked| Some(&*asked.name) == name);
-                if person.may_have_the_list && is_asked {
-                    let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
-                    if holder.is_none() {
-                        self.welcome(connection, uid);
+                let is_asked = person
+                    .asked
+                    .front()
+                    .is_some_and(|asked| name.is_some_and(|name| asked.is_announced(name, event.rule)));
+                match event.rule.own {
+                    Some(true) => self.welcome(connection, uid),
+                    // All are told of each login; the first one behind the list that bears the name that was asked for
+                    // is the connection's own, unless its uid is somebody else's.
+                    None if person.may_have_the_list && is_asked => {
+                        let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
+                        if holder.is_none() {
+                            self.welcome(connection, uid);
+                        }
                     }
-                } else if person.standing != Standing::Member && person.asked.is_empty() {
-                    self.welcome(connection, None);
+                    _ if person.standing != Standing::Member && person.asked.is_empty() => {
+                        self.welcome(connection, None);
+                    }
+                    _ => {}
                 }
             }
             // Only members get these.
-            (EventKind::Say | EventKind::Logout, Direction::ServerToClient)
+            (Some(Act::Say | Act::Leave), Direction::ServerToClient)
                 if person.standing != Standing::Member && person.asked.is_empty() =>
             {
                 self.welcome(connection, None);
@@ -234,20 +255,21 @@ impl People {
         }
     }
 
-    fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event) {
+    fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event<'_>) {
         if direction == Direction::ClientToServer {
             return;
         }
         for user in event.users.iter().flatten().chain(&event.user) {
-            let Some(uid) = user.uid.clone() else { continue };
+            let (Some(uid), Some(name)) = (user.uid.clone(), &user.name) else { continue };
             let key = (chat, uid);
-            match (&user.name, event.kind) {
-                (_, EventKind::Logout) => _ = self.names.remove(&key),
-                (Some(name), _) if self.names.len() < NAMES_MAX || self.names.contains_key(&key) => {
-                    self.names.insert(key, cut(name).into());
-                }
-                _ => {}
+            if self.names.len() < NAMES_MAX || self.names.contains_key(&key) {
+                self.names.insert(key, cut(name).into());
             }
+        }
+        if event.does() == Some(Act::Leave)
+            && let Some(uid) = event.user.as_ref().and_then(|user| user.uid.clone())
+        {
+            self.names.remove(&(chat, uid));
         }
     }
 
@@ -278,6 +300,12 @@ impl People {
         }
     }
 
+    /// Somebody left and stays connected.
+    fn part(&mut self, connection: &Connection) {
+        self.forget(connection.id);
+        self.meet(connection, Standing::Outside);
+    }
+
     fn forget(&mut self, connection: ConnectionId) {
         let Some(person) = self.by_connection.remove(&connection) else { return };
         if let Some(uid) = person.uid {
@@ -297,11 +325,6 @@ impl People {
 /// Members of a room among whom a namesake is looked for.
 const NAMESAKES_LOOKED_AT: usize = 64;
 
-/// The chat that a connection leads to.
-pub const fn chat_of(connection: &Connection) -> Chat {
-    (connection.scope, connection.server.port())
-}
-
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
 }
@@ -309,7 +332,9 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
+    use observer_core::flow::{DialectSet, Rules, parse};
     use observer_core::record::{ConnectionOpened, Gap, GapCause, Payload};
     use observer_core::time::Time;
     use observer_core::websocket::frame::Opcode;
@@ -327,14 +352,22 @@ mod tests {
         }
     }
 
-    #[derive(Default)]
-    struct Told(People);
+    struct Told {
+        people: People,
+        rules: Arc<Rules>,
+    }
+
+    impl Default for Told {
+        fn default() -> Self {
+            Self { people: People::default(), rules: Rules::built_in() }
+        }
+    }
 
     impl Told {
         fn tell(&mut self, connection: &Connection, kind: Kind<'_>) {
             let record =
                 Record { time: Time::default(), connection: Some(connection), stream_end: None, kind };
-            self.0.learn(&record);
+            self.people.learn(&record);
         }
 
         fn opened(&mut self, connection: &Connection, from_start: bool) {
@@ -342,7 +375,8 @@ mod tests {
         }
 
         fn says(&mut self, connection: &Connection, direction: Direction, text: &str) {
-            let chat = observer_core::chat::parse(direction, text);
+            let rules = Arc::clone(&self.rules);
+            let read = rules.read(DialectSet::ALL, true, direction, Opcode::Text, text);
             let message = Message {
                 direction,
                 time_first: Time::default(),
@@ -353,7 +387,7 @@ mod tests {
                 length: None,
                 wire_length: 0,
                 payload: Payload { text: Some(text), ..Payload::default() },
-                chat: chat.as_ref(),
+                chat: read.as_ref().map(|read| &read.event),
                 resynchronised: false,
             };
             self.tell(connection, Kind::Message(message));
@@ -396,7 +430,7 @@ mod tests {
         told.asks(&bob, "bob");
         told.is_let_in(&bob, "bob", 2);
         told.announces(&mallory, "bob", 2);
-        let people = &told.0;
+        let people = &told.people;
         assert_eq!(people.of(mallory.id).unwrap().name_or_claim(), Some("mallory"));
         assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(bob.id));
         assert_eq!(people.members_with(bob.id), [mallory.id, bob.id]);
@@ -411,10 +445,10 @@ mod tests {
             told.asks(connection, "x");
             told.is_let_in(connection, "x", 7);
         }
-        assert_eq!(told.0.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
-        assert_eq!(told.0.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
-        assert_eq!(told.0.members_with(here.id), [here.id]);
-        assert!(!told.0.is_ambiguous(here.id));
+        assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
+        assert_eq!(told.people.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
+        assert_eq!(told.people.members_with(here.id), [here.id]);
+        assert!(!told.people.is_ambiguous(here.id));
     }
 
     #[test]
@@ -423,22 +457,22 @@ mod tests {
         let mut told = Told::default();
         told.opened(&late, false);
         told.opened(&lossy, true);
-        assert!(told.0.has_unknown((0, 7272)));
+        assert!(told.people.has_unknown((0, 7272)));
         told.says(
             &late,
             Direction::ServerToClient,
             r#"{"type":"say","from_uid":1,"to_uid":"all","content":"x"}"#,
         );
-        assert_eq!(told.0.of(late.id).unwrap().standing, Standing::Member);
-        assert!(!told.0.has_unknown((0, 7272)));
+        assert_eq!(told.people.of(late.id).unwrap().standing, Standing::Member);
+        assert!(!told.people.has_unknown((0, 7272)));
         let gap =
             Gap { direction: Direction::ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
         told.tell(&lossy, Kind::Gap(gap));
-        assert!(told.0.has_unknown((0, 7272)));
-        told.0.forget(lossy.id);
-        assert!(!told.0.has_unknown((0, 7272)));
-        told.0.forget(late.id);
-        assert!(told.0.by_room.is_empty() && told.0.by_connection.is_empty());
+        assert!(told.people.has_unknown((0, 7272)));
+        told.people.forget(lossy.id);
+        assert!(!told.people.has_unknown((0, 7272)));
+        told.people.forget(late.id);
+        assert!(told.people.by_room.is_empty() && told.people.by_connection.is_empty());
     }
 
     #[test]
@@ -448,7 +482,7 @@ mod tests {
         for _ in 0..100 {
             told.asks(&peer, &"猪".repeat(1_000));
         }
-        let person = told.0.of(peer.id).unwrap();
+        let person = told.people.of(peer.id).unwrap();
         assert_eq!(person.asked.len(), LOGINS_WAITING_MAX);
         assert_eq!(person.name_or_claim().unwrap().len(), 255);
         assert!(person.is_called(&"猪".repeat(1_000)));
@@ -461,6 +495,89 @@ mod tests {
         told.asks(&peer, "x");
         told.says(&peer, Direction::ServerToClient, &"x".repeat(70_000));
         told.announces(&peer, "x", 7);
-        assert_eq!(told.0.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
+        assert_eq!(told.people.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
+    }
+
+    #[test]
+    fn a_login_that_only_the_newcomer_gets_is_their_own_whatever_the_name() {
+        let (present, newcomer) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        for (connection, uid) in [(&present, "a"), (&newcomer, "b")] {
+            told.opened(connection, true);
+            let asks = r#"{"type":"login","client_name":"<x>","room_id":7}"#;
+            told.says(connection, Direction::ClientToServer, asks);
+            // To those who are there; both ask for the same name, escaped twice.
+            let login =
+                format!(r#"{{"type":"login","client_id":"{uid}","client_name":"&amp;lt;x&amp;gt;"}}"#);
+            told.says(&present, Direction::ServerToClient, &login);
+            assert_ne!(told.people.of(connection.id).unwrap().standing, Standing::Member);
+            let own = login.replace('}', r#","client_list":{}}"#);
+            told.says(connection, Direction::ServerToClient, &own);
+        }
+        let people = &told.people;
+        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+        for (connection, uid) in [(&present, "a"), (&newcomer, "b")] {
+            let person = people.of(connection.id).unwrap();
+            assert_eq!((person.name.as_deref(), person.room.as_deref()), (Some("<x>"), Some("7")));
+            assert_eq!(person.uid, Some(Uid::Text(uid.into())));
+        }
+        assert_eq!(people.name_of((0, 7272), &Uid::Text("b".into())), Some("&amp;lt;x&amp;gt;"));
+    }
+
+    #[test]
+    fn a_login_that_all_get_with_the_list_is_the_newcomer_s_by_the_name_as_the_server_escapes_it() {
+        let (present, newcomer) = (connection(1, 7272), connection(2, 7272));
+        let mut told = Told::default();
+        for (connection, name, uid) in [(&present, "a", 1), (&newcomer, "it's", 2)] {
+            told.opened(connection, true);
+            let asks = format!(r#"{{"type":"login","client_name":"{name}","room_id":7}}"#);
+            told.says(connection, Direction::ClientToServer, &asks);
+            let name = name.replace('\'', "&amp;#039;");
+            let login = format!(
+                r#"{{"type":"login","client_id":{uid},"client_name":"{name}","client_list":[{{"client_id":1,"client_name":"a"}}]}}"#
+            );
+            for member in [&present, &newcomer] {
+                told.says(member, Direction::ServerToClient, &login);
+            }
+        }
+        let people = &told.people;
+        assert_eq!(people.by_uid((0, 7272), &Uid::Number(1)), Some(present.id));
+        assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(newcomer.id));
+        assert_eq!(people.of(newcomer.id).unwrap().name.as_deref(), Some("it's"));
+        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+    }
+
+    #[test]
+    fn of_those_who_leave_the_name_is_forgotten_and_of_those_who_stay_it_is_learnt() {
+        let peer = connection(1, 7272);
+        let mut told = Told::default();
+        for text in [
+            r#"{"type":"login","client_id":2,"client_name":"b","client_list":[{"client_id":2,"client_name":"b"}]}"#,
+            r#"{"type":"logout","from_client_id":2,"from_client_name":"b","client_list":[{"client_id":3,"client_name":"c"}]}"#,
+        ] {
+            told.says(&peer, Direction::ServerToClient, text);
+        }
+        assert_eq!([2, 3].map(|uid| told.people.name_of((0, 7272), &Uid::Number(uid))), [None, Some("c")]);
+    }
+
+    #[test]
+    fn whoever_leaves_and_stays_connected_is_outside_and_may_come_again() {
+        let rules = "schema = 1\nname = 'x'\n\
+            [[message]]\ntype = 'come'\nfrom = 'client'\ndoes = 'join'\nwhen = { '/t' = 'come' }\nname = '/n'\n\
+            [[message]]\ntype = 'go'\nfrom = 'client'\ndoes = 'leave'\nwhen = { '/t' = 'go' }\n\
+            [[message]]\ntype = 'come'\nfrom = 'server'\ndoes = 'join'\nwhen = { '/t' = 'come' }\nuid = '/u'\nname = '/n'\n";
+        let peer = connection(1, 7272);
+        let mut told = Told { rules: Arc::new(Rules::new(vec![parse(rules).unwrap()])), ..Told::default() };
+        for (name, uid) in [("a", 1), ("b", 2)] {
+            told.says(&peer, Direction::ClientToServer, &format!(r#"{{"t":"come","n":"{name}"}}"#));
+            // Of a dialect without lists none is waited for.
+            told.says(&peer, Direction::ServerToClient, &format!(r#"{{"t":"come","u":{uid},"n":"{name}"}}"#));
+            let person = told.people.of(peer.id).unwrap();
+            assert_eq!((person.name.as_deref(), person.uid.clone()), (Some(name), Some(Uid::Number(uid))));
+            told.says(&peer, Direction::ClientToServer, r#"{"t":"go"}"#);
+            assert_eq!(told.people.of(peer.id).unwrap().standing, Standing::Outside);
+            assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(uid)), None);
+            assert!(told.people.by_room.is_empty());
+        }
     }
 }

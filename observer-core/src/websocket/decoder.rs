@@ -63,7 +63,7 @@ const PERHAPS_DEFLATE: &str = "start not seen, perhaps permessage-deflate";
 const NO_ROOM_TO_INFLATE: &str = "permessage-deflate, no memory left to inflate it";
 
 /// What comes out of a decoder. It borrows from the decoder and from the bytes given to it, for one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Item<'a> {
     /// A frame came to its end. Every frame is told, before the message that it completes. `round_trip` is left
     /// `None`.

@@ -347,7 +347,7 @@ pub fn line(record: &Record<'_>) -> String {
                 String::new()
             },
             if it.resynchronised { " resynchronised" } else { "" },
-            it.chat.map_or_else(String::new, |chat| format!(" chat {:?}", chat.kind)),
+            it.chat.map_or_else(String::new, |chat| format!(" chat {}", chat.kind)),
         ),
         Kind::Anomaly(it) => format!("anomaly {}", it.code.code()),
         Kind::Gap(it) => {

@@ -1,6 +1,6 @@
 //! `--format explain`: what it says of chats in which not all goes well, or not all was seen.
 
-use crate::support::{Conversation, From, Pcap, run_on};
+use crate::support::{Conversation, From, Pcap, TemporaryFile, run_on};
 
 /// Packets of several connections, in one order.
 #[derive(Default)]
@@ -141,13 +141,40 @@ fn somebody_whose_login_was_not_seen_makes_the_others_unknown() {
 fn what_is_under_way_at_the_end_and_what_the_server_changed_is_unknown_and_not_lost() {
     let mut capture = Capture::default();
     let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "1 < 2");
-    capture.deliver([&mut alice, &mut bob], "1 &lt; 2");
+    capture.say(&mut alice, "damn");
+    capture.deliver([&mut alice, &mut bob], "****");
     capture.say(&mut alice, "hi");
     assert_eq!(
         capture.deliveries(),
-        ["0 of 2 browsers, unknown for the others: “1 < 2”", "0 of 2 browsers, unknown for the others: “hi”"]
+        ["0 of 2 browsers, unknown for the others: “damn”", "0 of 2 browsers, unknown for the others: “hi”"]
     );
+}
+
+#[test]
+fn what_the_server_escapes_as_its_dialect_does_is_delivered_and_half_escaped_it_is_not() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    for (said, passed_on) in
+        [("1 < 2", "1 &lt; 2"), ("it's", "it's"), ("'<'", "&#039;&lt;&#039;"), ("<>", "&lt;>")]
+    {
+        capture.say(&mut alice, said);
+        capture.deliver([&mut alice, &mut bob], passed_on);
+    }
+    let told = ["2 of 2 browsers: “1 < 2”", "2 of 2 browsers: “it's”", "2 of 2 browsers: “'<'”"];
+    let unknown = "0 of 2 browsers, unknown for the others: “<>”";
+    assert_eq!(capture.deliveries(), [&told[..], &[unknown]].concat());
+}
+
+#[test]
+fn what_the_rules_only_have_a_name_for_is_told_by_that_name() {
+    let rules = b"schema = 1\nname = 'x'\n[[message]]\ntype = 'subscribe'\nwhen = { '/op' = 'sub' }\n";
+    let rules = TemporaryFile::new("named.toml", rules);
+    let mut capture = Capture::default();
+    let mut client = Conversation::upgraded(7272);
+    client.text(From::Client, r#"{"op":"sub"}"#);
+    capture.take(&mut client);
+    let shown = capture.explained(&["--rules", rules.path()]);
+    assert!(shown.contains("# 10.0.0.1:40000 sends “subscribe”, a text message of 12 bytes\n"), "{shown}");
 }
 
 #[test]

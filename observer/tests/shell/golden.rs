@@ -24,6 +24,9 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("tls-lo.pcap", &["--port", "7272"]),
     ("http2-lo.pcap", &["--port", "7272"]),
     ("h2c-lo.pcap", &["--port", "7272"]),
+    ("workerman-2014-08.pcap", &[]),
+    ("workerman-2014-09.pcap", &[]),
+    ("workerman-2015-11.pcap", &[]),
 ];
 
 /// Other views: the capture, the format, further options, and the name of the expected output.
@@ -35,6 +38,9 @@ const VIEWS: &[(&str, &str, &[&str], &str)] = &[
     ("nginx-lo.pcap", "explain", &["--port", "7272"], "nginx-lo.explain.txt"),
     ("proxy-v2-lo.pcap", "explain", &["--port", "7272", "--lang", "zh"], "proxy-v2-lo.explain.zh.txt"),
     ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
+    ("workerman-2014-08.pcap", "explain", &["--port", "7272"], "workerman-2014-08.explain.txt"),
+    ("workerman-2014-09.pcap", "explain", &["--port", "7272"], "workerman-2014-09.explain.txt"),
+    ("workerman-2015-11.pcap", "explain", &["--port", "7272"], "workerman-2015-11.explain.txt"),
 ];
 
 #[test]

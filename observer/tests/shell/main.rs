@@ -13,6 +13,7 @@ mod logged;
 mod losses;
 mod packets;
 mod reading;
+mod rules;
 mod streams;
 mod support;
 

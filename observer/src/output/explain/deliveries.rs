@@ -10,10 +10,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 
-use observer_core::chat::{EventKind, Recipient, Uid};
+use observer_core::flow::{Act, Chat, Recipient, Uid};
 use observer_core::record::ConnectionId;
-
-use crate::people::Chat;
 
 /// Deliveries under way at the same time.
 pub const DELIVERIES_MAX: usize = 128;
@@ -36,7 +34,7 @@ pub struct Deliveries {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     chat: Chat,
-    kind: EventKind,
+    act: Act,
     /// Who logs in, or says it.
     uid: Option<Uid>,
     recipient: Option<Recipient>,
@@ -46,7 +44,8 @@ pub struct Message {
 
 #[derive(Debug)]
 struct Delivery {
-    message: Message,
+    /// What the server may make of it.
+    messages: Vec<Message>,
     sender: ConnectionId,
     what: String,
     expected: usize,
@@ -112,19 +111,19 @@ impl Deliveries {
     pub fn message(
         &self,
         chat: Chat,
-        kind: EventKind,
+        act: Act,
         uid: Option<&Uid>,
         recipient: Option<&Recipient>,
         content: &str,
     ) -> Message {
         let hash = self.hasher.hash_one(content);
-        Message { chat, kind, uid: uid.cloned(), recipient: recipient.cloned(), hash }
+        Message { chat, act, uid: uid.cloned(), recipient: recipient.cloned(), hash }
     }
 
-    /// Something is to reach these. `others`: and perhaps more. Returns what gives way.
+    /// Something is to reach these, as any of these messages. `others`: and perhaps more. Returns what gives way.
     pub fn expect(
         &mut self,
-        message: Message,
+        messages: Vec<Message>,
         sender: ConnectionId,
         recipients: &[ConnectionId],
         others: bool,
@@ -148,9 +147,11 @@ impl Deliveries {
             self.expect_of(*recipient, number);
         }
         self.mailboxes.entry(sender).or_default().own.push_back(number);
-        self.by_message.entry(message.clone()).or_default().push_back(number);
+        for message in &messages {
+            self.by_message.entry(message.clone()).or_default().push_back(number);
+        }
         let delivery = Delivery {
-            message,
+            messages,
             sender,
             what,
             expected: recipients.len(),
@@ -276,10 +277,12 @@ impl Deliveries {
 
     fn take(&mut self, number: u64) -> Option<Delivery> {
         let delivery = self.under_way.remove(&number)?;
-        if let Some(numbers) = self.by_message.get_mut(&delivery.message) {
-            numbers.retain(|other| *other != number);
-            if numbers.is_empty() {
-                self.by_message.remove(&delivery.message);
+        for message in &delivery.messages {
+            if let Some(numbers) = self.by_message.get_mut(message) {
+                numbers.retain(|other| *other != number);
+                if numbers.is_empty() {
+                    self.by_message.remove(message);
+                }
             }
         }
         if let Some(mailbox) = self.mailboxes.get_mut(&delivery.sender) {
@@ -309,12 +312,12 @@ mod tests {
 
     fn hi(deliveries: &Deliveries) -> Message {
         let uid = Uid::Number(7);
-        deliveries.message((0, 7272), EventKind::Say, Some(&uid), Some(&Recipient::All), "hi")
+        deliveries.message((0, 7272), Act::Say, Some(&uid), Some(&Recipient::All), "hi")
     }
 
     fn say(deliveries: &mut Deliveries) -> Option<Outcome> {
         let message = hi(deliveries);
-        deliveries.expect(message, ONE, &[ONE, TWO], false, "hi".to_owned())
+        deliveries.expect(vec![message], ONE, &[ONE, TWO], false, "hi".to_owned())
     }
 
     fn said() -> Deliveries {
@@ -434,12 +437,27 @@ mod tests {
         let mut deliveries = Deliveries::default();
         for sender in 0..1_000 {
             let message = hi(&deliveries);
-            deliveries.expect(message, ConnectionId(sender), &[ONE], false, String::new());
+            deliveries.expect(vec![message], ConnectionId(sender), &[ONE], false, String::new());
         }
         assert_eq!(deliveries.under_way.len(), DELIVERIES_MAX);
         for sender in 0..1_000 {
             deliveries.handle_close(ConnectionId(sender), true);
         }
         assert!(deliveries.mailboxes.is_empty() && deliveries.by_message.is_empty());
+    }
+
+    #[test]
+    fn what_may_be_sent_in_several_shapes_is_delivered_in_any_of_them_and_leaves_nothing_behind() {
+        let mut deliveries = Deliveries::default();
+        let [raw, escaped] = ["<", "&lt;"].map(|content| {
+            deliveries.message((0, 7272), Act::Say, Some(&Uid::Number(7)), Some(&Recipient::All), content)
+        });
+        let messages = vec![raw.clone(), escaped.clone()];
+        deliveries.expect(messages, ONE, &[ONE, TWO], false, "hi".to_owned());
+        deliveries.handle_sent(&raw, ONE, Some(10));
+        deliveries.handle_sent(&escaped, TWO, Some(10));
+        deliveries.handle_acknowledgment(ONE, 10);
+        assert_eq!(deliveries.handle_acknowledgment(TWO, 10), outcome(2, 2, false));
+        assert!(deliveries.by_message.is_empty() && deliveries.under_way.is_empty());
     }
 }

@@ -8,11 +8,11 @@
 mod deliveries;
 mod sentences;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use observer_core::Record;
-use observer_core::chat::{Event, EventKind, Recipient, User};
+use observer_core::flow::{Act, Chat, Event, Recipient, User, chat_of};
 use observer_core::record::{
     Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
 };
@@ -27,7 +27,7 @@ use super::escape::write_text;
 use super::packets::Layout;
 use super::palette::Palette;
 use super::text::{Detail, Text, milliseconds};
-use crate::people::{Chat, People, Person, chat_of};
+use crate::people::{People, Person};
 
 /// Things of one direction that may wait for their acknowledgment; of further ones none is told.
 const WAITING_MAX: usize = 64;
@@ -544,8 +544,9 @@ impl Explain {
         stream_end: Option<u64>,
         people: &People,
     ) {
-        if let Some(event) = message.chat {
-            self.explain_event(event, message.direction, connection, stream_end, people);
+        if let Some(event) = message.chat
+            && self.explain_event(event, message.direction, connection, stream_end, people)
+        {
             return;
         }
         let sender = self.sender_name(connection, message.direction, people);
@@ -554,19 +555,23 @@ impl Explain {
             self.say(Sentence::MessageUndecoded, &[&sender, &opcode]);
         } else {
             let length = message.length.map_or_else(|| "?".to_owned(), |length| length.to_string());
-            self.say(Sentence::Message, &[&sender, &opcode, &length]);
+            match message.chat {
+                Some(event) => self.say(Sentence::NamedMessage, &[&sender, event.kind, &opcode, &length]),
+                None => self.say(Sentence::Message, &[&sender, &opcode, &length]),
+            }
         }
         self.wait(connection.id, message.direction, stream_end, Sentence::AMessage, &[]);
     }
 
+    /// Says what happens in the chat; false where the rules only have a name for it.
     fn explain_event(
         &mut self,
-        event: &Event,
+        event: &Event<'_>,
         direction: Direction,
         connection: &Connection,
         stream_end: Option<u64>,
         people: &People,
-    ) {
+    ) -> bool {
         let here = self.client_name(connection, people);
         let content = quoted(event.content.as_deref().unwrap_or_default());
         let chat = chat_of(connection);
@@ -576,43 +581,47 @@ impl Explain {
             |this: &Self| user.map_or_else(|| "?".to_owned(), |user| this.user_name(user, chat, people));
         let id = connection.id;
         let is_own = uid.is_some() && people.of(id).is_some_and(|person| person.uid.as_ref() == uid);
-        match (event.kind, direction) {
-            (EventKind::Login, Direction::ClientToServer) => {
+        match (event.does(), direction) {
+            (Some(Act::Join), Direction::ClientToServer) => {
                 let name = user.and_then(|user| user.name.as_deref()).map_or_else(|| "?".to_owned(), named);
                 self.say(Sentence::LogsIn, &[&name]);
                 self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
             }
-            (EventKind::Login, Direction::ServerToClient) => {
+            (Some(Act::Join), Direction::ServerToClient) => {
                 let name = whom(self);
                 if is_own {
                     self.say(Sentence::LoginConfirmed, &[&name]);
+                    if event.users.is_some() {
+                        self.say_users(event, &here, chat, people);
+                    }
                 } else {
                     self.say(Sentence::LoginAnnounced, &[&name, &here]);
                 }
-                let message = self.deliveries.message(chat, EventKind::Login, uid, None, "");
+                let message = self.deliveries.message(chat, Act::Join, uid, None, "");
                 // Whether the newcomer or somebody else is told first is the server's affair.
                 if !self.deliveries.expects(&message) {
                     let newcomer = if is_own {
                         Some(id)
                     } else {
-                        people.asking_as(id, user.and_then(|user| user.name.as_deref()).unwrap_or_default())
+                        let name = user.and_then(|user| user.name.as_deref()).unwrap_or_default();
+                        people.asking_as(id, name, event.rule)
                     };
                     let mut all = people.members_with(id);
                     all.extend(newcomer.filter(|newcomer| !all.contains(newcomer)));
                     let others = newcomer.is_none() || people.has_unknown(chat);
                     let what = self.sentence(Sentence::TheLogin, &[&name]);
-                    let over =
-                        self.deliveries.expect(message.clone(), newcomer.unwrap_or(id), &all, others, what);
+                    let messages = vec![message.clone()];
+                    let over = self.deliveries.expect(messages, newcomer.unwrap_or(id), &all, others, what);
                     self.tell_outcomes(over);
                 }
                 self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
             }
-            (EventKind::Say, Direction::ClientToServer) => {
+            (Some(Act::Say), Direction::ClientToServer) => {
                 self.explain_say(event, connection, &here, &content, people);
                 self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
             }
-            (EventKind::Say, Direction::ServerToClient) => {
+            (Some(Act::Say), Direction::ServerToClient) => {
                 let name = whom(self);
                 if is_own {
                     self.say(Sentence::SayReturned, &[&name]);
@@ -620,37 +629,45 @@ impl Explain {
                     self.say(Sentence::SayPassedOn, &[&name, &here]);
                 }
                 let said = event.content.as_deref().unwrap_or_default();
-                let message =
-                    self.deliveries.message(chat, EventKind::Say, uid, event.recipient.as_ref(), said);
+                let message = self.deliveries.message(chat, Act::Say, uid, event.recipient.as_ref(), said);
                 self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
             }
-            (EventKind::UserList, _) => {
-                let users = event.users.as_deref().unwrap_or_default();
-                let names: Vec<_> =
-                    users.iter().take(8).map(|user| self.user_name(user, chat, people)).collect();
-                let more = if users.len() > names.len() { ", …" } else { "" };
-                self.say(Sentence::UserList, &[&here, &(names.join(", ") + more)]);
+            (Some(Act::List), Direction::ServerToClient) => {
+                self.say_users(event, &here, chat, people);
                 self.wait(id, direction, stream_end, Sentence::TheUserList, &[]);
             }
-            (EventKind::Logout, _) => {
+            (Some(Act::Leave), Direction::ServerToClient) => {
                 let name = whom(self);
                 self.say(Sentence::LogoutAnnounced, &[&name, &here]);
                 self.wait(id, direction, stream_end, Sentence::TheLogout, &[&name]);
             }
-            (EventKind::Ping, _) => self.say(Sentence::ChatPing, &[&here]),
-            (EventKind::Pong, _) => self.say(Sentence::ChatPong, &[&here]),
-            (EventKind::Error, _) => {
+            (Some(Act::Leave), Direction::ClientToServer) => self.say(Sentence::LogsOut, &[&here]),
+            (Some(Act::Ping), Direction::ServerToClient) => self.say(Sentence::ChatPing, &[&here]),
+            (Some(Act::Pong), Direction::ClientToServer) => self.say(Sentence::ChatPong, &[&here]),
+            (Some(Act::Refuse), Direction::ServerToClient) => {
                 let code = quoted(event.code.as_deref().unwrap_or("?"));
                 self.say(Sentence::ChatError, &[&here, &code]);
                 self.deliveries.handle_refusal(id);
             }
+            (
+                None | Some(Act::List | Act::Pong | Act::Ping | Act::Refuse),
+                Direction::ClientToServer | Direction::ServerToClient,
+            ) => return false,
         }
+        true
+    }
+
+    fn say_users(&mut self, event: &Event<'_>, here: &str, chat: Chat, people: &People) {
+        let users = event.users.as_deref().unwrap_or_default();
+        let names: Vec<_> = users.iter().take(8).map(|user| self.user_name(user, chat, people)).collect();
+        let more = if users.len() > names.len() { ", …" } else { "" };
+        self.say(Sentence::UserList, &[here, &(names.join(", ") + more)]);
     }
 
     fn explain_say(
         &mut self,
-        event: &Event,
+        event: &Event<'_>,
         connection: &Connection,
         here: &str,
         content: &str,
@@ -673,13 +690,16 @@ impl Explain {
         // What somebody says who is not logged in is passed on to nobody.
         let Some(uid) = people.of(id).and_then(|person| person.uid.as_ref()) else { return };
         let said = event.content.as_deref().unwrap_or_default();
+        let copies: BTreeSet<_> =
+            event.dialect.of_server(Act::Say).flat_map(|rule| rule.contents(said)).collect();
         let message =
-            self.deliveries.message(chat, EventKind::Say, Some(uid), event.recipient.as_ref(), said);
+            |said| self.deliveries.message(chat, Act::Say, Some(uid), event.recipient.as_ref(), said);
+        let messages = copies.iter().map(|said| message(said)).collect();
         let what = self.sentence(Sentence::TheSaying, &[content]);
         let has_gaps = self.streams.get(&id).is_some_and(|streams| streams.has_gaps);
         let others =
             has_gaps || (matches!(event.recipient, Some(Recipient::All)) && people.has_unknown(chat));
-        let over = self.deliveries.expect(message, id, &recipients, others, what);
+        let over = self.deliveries.expect(messages, id, &recipients, others, what);
         self.tell_outcomes(over);
     }
 
@@ -723,7 +743,7 @@ impl Explain {
         }
     }
 
-    fn user_name(&self, user: &User, chat: Chat, people: &People) -> String {
+    fn user_name(&self, user: &User<'_>, chat: Chat, people: &People) -> String {
         let connection = user.uid.as_ref().and_then(|uid| people.by_uid(chat, uid));
         let known = connection.and_then(|id| Some((id, people.of(id)?.name_or_claim()?)));
         match (known, &user.name, &user.uid) {

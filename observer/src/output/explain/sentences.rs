@@ -15,7 +15,7 @@ pub enum Language {
     Zh,
 }
 
-/// What is to be said. The comment names what goes into the places `{0}`, `{1}` and `{2}`.
+/// What is to be said. The comment names what goes into the places `{0}`, `{1}`, ….
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sentence {
     /// Client, server.
@@ -58,6 +58,8 @@ pub enum Sentence {
     SayReturned,
     /// Name, recipient.
     LogoutAnnounced,
+    /// Name.
+    LogsOut,
     /// Recipient.
     ChatPing,
     /// Name.
@@ -66,6 +68,8 @@ pub enum Sentence {
     ChatError,
     /// Sender, opcode, length.
     Message,
+    /// Sender, type, opcode, length.
+    NamedMessage,
     /// Sender, opcode.
     MessageUndecoded,
     /// Sender.
@@ -209,10 +213,14 @@ impl Sentence {
             Self::SayPassedOn => ("what {0} said is passed on to {1}", "将 {0} 的发言转发给 {1}"),
             Self::SayReturned => ("what {0} said comes back to {0}", "将 {0} 的发言返回给 {0} 自己"),
             Self::LogoutAnnounced => ("that {0} left is announced to {1}", "向 {1} 广播 {0} 的退出"),
+            Self::LogsOut => ("{0} logs out", "{0} 退出"),
             Self::ChatPing => ("the server asks {0} for a sign of life", "服务器向 {0} 发送心跳"),
             Self::ChatPong => ("{0} gives a sign of life", "{0} 应答心跳"),
             Self::ChatError => ("the server refuses what {0} sent: {1}", "服务器拒绝 {0} 的请求：{1}"),
             Self::Message => ("{0} sends a {1} message of {2} bytes", "{0} 发送 {1} 消息，{2} 字节"),
+            Self::NamedMessage => {
+                ("{0} sends “{1}”, a {2} message of {3} bytes", "{0} 发送“{1}”（{2} 消息，{3} 字节）")
+            }
             Self::MessageUndecoded => (
                 "{0} sends a compressed {1} message, which is not decoded",
                 "{0} 发送压缩的 {1} 消息，未解码",
