@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, value_name = "CASES", conflicts_with_all = ["all", "bless"])]
     cases: Vec<String>,
 
-    /// Run every case against the server, with optimised builds; takes long, and is not in docs/conformance.md
+    /// Run every case against the server, with optimised builds; takes half an hour, and is not in docs/conformance.md
     #[arg(long, conflicts_with = "bless")]
     all: bool,
 
