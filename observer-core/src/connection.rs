@@ -61,11 +61,11 @@ pub(crate) struct TcpConnection {
     last_packet: Time,
     /// The FIN of each direction that stands: its offset, and when it first came.
     fins: [Option<(u64, Sign)>; 2],
-    reset: Option<(Direction, Sign)>,
+    reset: Option<Box<(Direction, Sign)>>,
     /// In a file: a RST ahead of what was seen, which may be forged.
-    reset_ahead: Option<ResetAhead>,
+    reset_ahead: Option<Box<ResetAhead>>,
     /// A RST before anything else was seen, which cannot be judged: one that is not answered is taken for the end.
-    reset_unjudged: Option<(Direction, Sign)>,
+    reset_unjudged: Option<Box<(Direction, Sign)>>,
     /// The direction whose FIN passed before the connection was followed.
     ended_before: Option<Direction>,
     is_established: bool,
@@ -465,13 +465,13 @@ impl TcpConnection {
             }
             Verdict::Ahead(offset) => {
                 let ahead = ResetAhead { direction, sequence, offset, sign };
-                if self.reset_ahead.is_none_or(|before| self.is_contradicted(&before)) {
-                    self.reset_ahead = Some(ahead);
+                if self.reset_ahead.as_deref().is_none_or(|before| self.is_contradicted(before)) {
+                    self.reset_ahead = Some(Box::new(ahead));
                 }
                 Outlook::Open
             }
             Verdict::Unjudged => {
-                self.reset_unjudged = Some((direction, sign));
+                self.reset_unjudged = Some(Box::new((direction, sign)));
                 self.outlook()
             }
             Verdict::Rejected => {
@@ -498,7 +498,7 @@ impl TcpConnection {
         shared: &mut Shared,
         reporter: &mut Reporter<'_>,
     ) {
-        self.reset = Some((direction, sign));
+        self.reset = Some(Box::new((direction, sign)));
         self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
             stream.handle_end(Some(sequence), 0, limits, shared, output);
         });
@@ -513,10 +513,10 @@ impl TcpConnection {
     /// A RST came before the bytes that it follows: it ends the connection once they are there, and is none once
     /// bytes behind it are.
     fn settle_reset_ahead(&mut self, reporter: &mut Reporter<'_>) {
-        let Some(ahead) = self.reset_ahead else { return };
+        let Some(ahead) = self.reset_ahead.as_deref().copied() else { return };
         let Some(stream) = in_direction(&self.streams, ahead.direction) else { return };
         if stream.is_next(ahead.sequence) {
-            self.reset = Some((ahead.direction, ahead.sign));
+            self.reset = Some(Box::new((ahead.direction, ahead.sign)));
             self.reset_ahead = None;
         } else if stream.bytes_ahead(ahead.sequence).is_none() {
             self.reset_ahead = None;
@@ -570,7 +570,7 @@ impl TcpConnection {
             .each_ref()
             .map(|stream| stream.as_ref().is_some_and(|stream| stream.may_lack_bytes(&shared.reassembly)));
         self.decide_reset_ahead(shared, reporter);
-        self.reset = self.reset.or(self.reset_unjudged.take());
+        self.reset = self.reset.take().or(self.reset_unjudged.take());
         let alone = if self.vantage == Vantage::Between { ALONE } else { 0 };
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
             self.with_stream(direction, shared, reporter, |stream, shared, limits, output| {
@@ -591,7 +591,8 @@ impl TcpConnection {
             // A RST tells where its own direction ends. Of the other one, the last packets may be among the lost.
             let is_reset = self
                 .reset
-                .is_some_and(|(by, _)| by == direction || !in_direction(&may_lack_bytes, direction));
+                .as_deref()
+                .is_some_and(|(by, _)| *by == direction || !in_direction(&may_lack_bytes, direction));
             let account = reporter.told.account_of(direction);
             account.bytes_retransmitted = *in_direction(&retransmitted, direction);
             account.end_seen = *in_direction(&ended, direction) || is_reset || closed_both_ways;
@@ -648,7 +649,7 @@ impl TcpConnection {
         let [client, server] = self.fins;
         let client = client.map(|(_, sign)| (Peer::Client, How::Fin, sign));
         let server = server.map(|(_, sign)| (Peer::Server, How::Fin, sign));
-        let reset = self.reset.map(|(direction, sign)| (direction.sender(), How::Rst, sign));
+        let reset = self.reset.as_deref().map(|(direction, sign)| (direction.sender(), How::Rst, *sign));
         [client, server, reset].into_iter().flatten().min_by_key(|(_, _, sign)| sign.time)
     }
 
