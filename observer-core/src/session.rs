@@ -136,7 +136,7 @@ enum Half {
 #[derive(Debug)]
 struct Heading {
     /// At the beginning of a connection: a PROXY header may come before the head.
-    proxy: Option<proxy_protocol::Reader>,
+    proxy: Option<Box<proxy_protocol::Reader>>,
     reader: HeadReader,
     time_first: Option<Time>,
     /// What is left of the body before the head.
@@ -146,7 +146,7 @@ struct Heading {
 impl Heading {
     /// Bytes taken of a head, or of a PROXY header, that is not whole.
     fn pending_bytes(&self) -> usize {
-        let proxy = self.proxy.as_ref().map_or(0, proxy_protocol::Reader::pending_bytes);
+        let proxy = self.proxy.as_ref().map_or(0, |reader| reader.pending_bytes());
         proxy.saturating_add(self.reader.pending_bytes())
     }
 
@@ -181,7 +181,7 @@ impl Half {
     fn beginning(direction: Direction) -> Self {
         let mut half = Self::heading(direction);
         if let (Self::Head(heading), Direction::ClientToServer) = (&mut half, direction) {
-            heading.proxy = Some(proxy_protocol::Reader::default());
+            heading.proxy = Some(Box::default());
         }
         half
     }
