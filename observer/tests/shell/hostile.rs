@@ -100,7 +100,8 @@ fn assert_reached(ran: &Ran, limits: &[&str]) {
     let mut reached: Vec<&str> = counters.keys().map(String::as_str).collect();
     reached.retain(|name| counters[*name] != 0);
     let mut expected = limits.to_vec();
-    (reached.sort_unstable(), expected.sort_unstable());
+    reached.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(reached, expected, "{}", ran.stderr);
     for name in limits {
         let said = format!("limit `{name}` of the observer reached ");
