@@ -36,6 +36,11 @@ pub const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket
 
 /// A text frame whose mask changes nothing, so that its payload is on the wire as it is.
 pub fn text_frame(payload: &[u8]) -> Vec<u8> {
+    masked_frame(0, payload)
+}
+
+/// The same, each byte of whose key is this.
+pub fn masked_frame(key: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match u16::try_from(payload.len()).unwrap() {
         length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
@@ -44,8 +49,8 @@ pub fn text_frame(payload: &[u8]) -> Vec<u8> {
             frame.extend(length.to_be_bytes());
         }
     }
-    frame.extend([0; 4]);
-    frame.extend(payload);
+    frame.extend([key; 4]);
+    frame.extend(payload.iter().map(|byte| byte ^ key));
     frame
 }
 

@@ -14,7 +14,9 @@ use nix::sys::socket::{
 };
 use serde_json::Value;
 
-use crate::by_hand::{ACK, ANSWER, ByHand, FIN, PSH, REQUEST, RST, Reader, SYN, URG, read, text_frame};
+use crate::by_hand::{
+    ACK, ANSWER, ByHand, FIN, PSH, REQUEST, RST, Reader, SYN, URG, masked_frame, read, text_frame,
+};
 use crate::kernel::makes_packets_over_64_kib;
 use crate::support::{Client, Seen, Server, TO_CLIENT, TO_SERVER, in_new_network_namespace, seen_by, watch};
 
@@ -304,18 +306,19 @@ fn a_window_that_is_closed_for_a_while_changes_nothing() {
     let message: String = ('a'..='z').cycle().take(60_000).collect();
     let stream = TcpStream::connect(server.address).unwrap();
     let address = stream.local_addr().unwrap();
-    let frame = text_frame(message.as_bytes());
-    let expected = frame.clone();
+    // A client masks each frame with another key.
+    let frames: Vec<_> = (0..20).map(|key| masked_frame(key, message.as_bytes())).collect();
+    let expected = frames.clone();
     let sending = thread::spawn(move || {
         let mut stream = stream;
         stream.write_all(REQUEST.as_bytes()).unwrap();
         read(&mut stream, ANSWER.len());
-        (0..20).for_each(|_| stream.write_all(&frame).unwrap());
+        frames.iter().for_each(|frame| stream.write_all(frame).unwrap());
     });
     let mut stream = server.accept();
     // Longer than the persist timer takes for some probes.
     thread::sleep(Duration::from_millis(1_500));
-    (0..20).for_each(|_| assert!(read(&mut stream, expected.len()) == expected));
+    expected.iter().for_each(|frame| assert!(read(&mut stream, frame.len()) == *frame));
     sending.join().unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     drop(stream);
