@@ -32,7 +32,7 @@ const ACK: u8 = 16;
 const URG: u8 = 32;
 
 /// Bytes that every conversation begins with: what no fuzzer finds by itself.
-pub const TOKENS: [&[u8]; 10] = [
+pub const TOKENS: [&[u8]; 15] = [
     b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -47,6 +47,11 @@ pub const TOKENS: [&[u8]; 10] = [
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n",
     b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03",
+    b"PROXY TCP4 203.0.113.7 198.51.100.1 41234 443\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\0\0\xff\x01\0\0\0\0\x01",
+    b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n",
     // "hello", compressed, from a server.
     b"\xc1\x07\xca\x48\xcd\xc9\xc9\x07\x00",
 ];
@@ -59,8 +64,12 @@ fn limits() -> Limits {
         reassembly_bytes: 4_000,
         reassembly_runs: 8,
         reassembly_total_bytes: 64_000,
+        unacknowledged_bytes: 4_000,
+        unacknowledged_total_bytes: 64_000,
         syn_data_total_bytes: 500,
         head_bytes: 1_000,
+        client_hello_bytes: 600,
+        claimed_addresses: 2,
         early_bytes: 700,
         pending_requests: 3,
         head_total_bytes: 3_000,
@@ -69,6 +78,7 @@ fn limits() -> Limits {
         inflated_bytes: 4_000,
         inflate_total_bytes: 200_000,
         message_holes: 4,
+        pings: 2,
         connection_anomalies: 8,
         interfaces: 2,
         closed_connections: 2,
@@ -86,6 +96,7 @@ pub fn run(input: &[u8]) {
         frames: true,
         wire: options & 8 == 0,
         packets: options & 16 != 0,
+        ..Config::default()
     };
     let mut world = World {
         is_live: options & 32 != 0,

@@ -72,6 +72,18 @@ impl Output for Oracle {
         self.in_place = false;
     }
 
+    fn handle_urgent(&mut self, byte: Result<u8, GapCause>) {
+        assert!(!self.ended, "nothing follows the end");
+        match byte {
+            Ok(byte) => self.check_byte(byte),
+            Err(_) => {
+                self.check_gap(1);
+                self.missing += 1;
+            }
+        }
+        self.offset += 1;
+    }
+
     fn handle_doubt(&mut self) {}
 
     fn handle_misfit(&mut self, misfit: Misfit) {
@@ -125,6 +137,8 @@ pub fn run(input: &[u8]) {
             reassembly_bytes: 600,
             reassembly_runs: 5,
             reassembly_total_bytes: 16_000,
+            unacknowledged_bytes: 500,
+            unacknowledged_total_bytes: 8_000,
             syn_data_total_bytes: 200,
             ..Limits::default()
         }
@@ -155,8 +169,9 @@ pub fn run(input: &[u8]) {
     }
     let Bench { mut reassembler, mut oracle, is_honest, has_acknowledgments, .. } = bench;
     let had_fin = reassembler.fin().is_some() || !oracle.keeps_all;
-    reassembler.handle_end(None, 0, &mut shared, &mut oracle);
-    assert_eq!((shared.held_bytes, shared.syn_bytes), (0, 0), "all is given back");
+    reassembler.handle_end(None, 0, &limits, &mut shared, &mut oracle);
+    let held = (shared.held_bytes, shared.syn_bytes, shared.unacknowledged_bytes);
+    assert_eq!(held, (0, 0, 0), "all is given back");
     assert_eq!((oracle.offset, oracle.missing), (reassembler.offset(), reassembler.bytes_missing()));
     if oracle.in_place && !had_fin {
         let last = oracle.sent.iter().rposition(|sent| !sent.copies.is_empty() || sent.came_cut);
@@ -247,6 +262,7 @@ impl Bench {
     ) {
         let length = length.min(STREAM_BYTES - offset);
         let captured = length.saturating_sub(cut);
+        let urgent = if choices.byte() & 7 == 7 { choices.byte() } else { 0 };
         let twist = if self.is_honest { 0 } else { choices.byte() & 3 };
         let data: Vec<u8> = (offset..offset + captured).map(|at| byte_at(at) ^ twist).collect();
         // What lies behind is repeated, or a probe: it cannot come out any more.
@@ -262,7 +278,9 @@ impl Bench {
             self.oracle.keeps_all = false;
         }
         let sequence = self.initial.plus(u32::try_from(offset).unwrap());
-        let input = self.input(sequence, &data, length, fin);
+        let mut input = self.input(sequence, &data, length, fin);
+        // A position in the segment, or ahead of it.
+        input.urgent = (urgent > 0).then(|| sequence.plus(u32::from(urgent) * 2));
         self.reassembler.handle_segment(input, limits, shared, &mut self.oracle);
     }
 
@@ -273,12 +291,14 @@ impl Bench {
             length: u32::try_from(length).unwrap(),
             cut_by: GapCause::SnapLength,
             fin,
+            urgent: None,
             vantage: self.vantage,
         }
     }
 
     fn check(&self, limits: &Limits, shared: &Shared) {
         assert!(shared.held_bytes <= limits.reassembly_bytes + ONE_SEGMENT, "{}", shared.held_bytes);
+        assert!(shared.unacknowledged_bytes <= limits.unacknowledged_bytes + ONE_SEGMENT);
         assert!(shared.syn_bytes <= limits.syn_data_total_bytes + ONE_SEGMENT);
         assert_eq!(self.oracle.offset, self.reassembler.offset());
         assert_eq!(self.oracle.missing, self.reassembler.bytes_missing());
