@@ -617,8 +617,10 @@ impl TcpConnection {
         };
         if reporter.told.is_announced() {
             let is_complete = closed.is_complete_so_far();
+            let was_joined = closed.lacks_only_its_beginning();
             reporter.record(Kind::ConnectionClosed(closed));
             reporter.totals.connections_incomplete += u64::from(!is_complete);
+            reporter.totals.connections_joined += u64::from(was_joined);
             reporter.totals.connections_open += u64::from(how == How::StillOpen);
             for (total, account) in reporter.totals.account.iter_mut().zip(&reporter.told.account) {
                 total.add(account);

@@ -523,6 +523,13 @@ impl ConnectionClosed<'_> {
         let is_open = self.how == How::StillOpen;
         self.account.iter().all(|it| Account { end_seen: it.end_seen || is_open, ..*it }.is_complete())
     }
+
+    /// Whether its beginning is all that was not seen, as of a connection that was open before.
+    pub fn lacks_only_its_beginning(&self) -> bool {
+        let is_open = self.how == How::StillOpen;
+        let rest = |it: &Account| Account { start_seen: true, end_seen: it.end_seen || is_open, ..*it };
+        !self.is_complete_so_far() && self.account.iter().all(|it| rest(it).is_complete())
+    }
 }
 
 /// What was seen of one direction of a connection, and what was not.
@@ -591,6 +598,8 @@ pub struct Summary {
     pub connections_open: u64,
     /// Of these: how many are not [complete](ConnectionClosed::is_complete).
     pub connections_incomplete: u64,
+    /// Of the incomplete ones: how many lack [only their beginning](ConnectionClosed::lacks_only_its_beginning).
+    pub connections_joined: u64,
     /// TCP connections that were followed and not reported, since no WebSocket upgrade was seen on them.
     pub connections_other: u64,
     /// Upgrades that succeeded.

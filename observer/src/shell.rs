@@ -183,7 +183,8 @@ impl Shell {
             bail!("standard output took nothing any more: what was seen last is not shown");
         }
         if missing.is_empty() && is_whole && (summary.connections > 0 || summary.capture.is_some()) {
-            self.diagnostics.note("nothing is missing");
+            let rest = if summary.connections_joined > 0 { "else " } else { "" };
+            self.diagnostics.note(&format!("nothing {rest}is missing"));
         }
         Ok(Some(summary.clone()))
     }

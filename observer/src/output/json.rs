@@ -255,6 +255,7 @@ fn write_summary<M: SerializeMap>(map: &mut M, summary: &Summary) -> Result<(), 
     map.serialize_entry("connections", &summary.connections)?;
     map.serialize_entry("connections_open", &summary.connections_open)?;
     map.serialize_entry("connections_incomplete", &summary.connections_incomplete)?;
+    map.serialize_entry("connections_joined", &summary.connections_joined)?;
     map.serialize_entry("connections_other", &summary.connections_other)?;
     map.serialize_entry("handshakes", &summary.handshakes)?;
     map.serialize_entry("anomalies", &summary.anomalies)?;

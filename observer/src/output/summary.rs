@@ -36,7 +36,7 @@ fn seen(summary: &Summary) -> Vec<String> {
     let mut packets = count(summary.packets, "packet", "packets");
     packets.push_str(" decoded");
     if summary.packets_ignored > 0 {
-        packets.push_str(&format!(", {} of them not of an observed connection", summary.packets_ignored));
+        packets.push_str(&format!(", {} of them of no connection or behind its end", summary.packets_ignored));
     }
     if summary.connections_other > 0 {
         let other = count(summary.connections_other, "TCP connection", "TCP connections");
@@ -52,6 +52,10 @@ fn seen(summary: &Summary) -> Vec<String> {
             "kernel: {seen} seen, {captured} captured ({truncated} of them cut, {captured_partly} in part), \
              {filtered} filtered, {lost} lost"
         ));
+    }
+    if summary.connections_joined > 0 {
+        let connections = count(summary.connections_joined, "connection", "connections");
+        lines.push(format!("{connections} open before, whose beginning alone was not seen"));
     }
     if summary.anomalies > 0 {
         lines.push(count(summary.anomalies, "anomaly", "anomalies"));
@@ -101,8 +105,9 @@ fn missing(summary: &Summary) -> Vec<String> {
     if truncated > 0 {
         lines.push(format!("{} truncated", count(truncated, "message", "messages")));
     }
-    if summary.connections_incomplete > 0 {
-        let connections = count(summary.connections_incomplete, "connection", "connections");
+    let incomplete = summary.connections_incomplete.saturating_sub(summary.connections_joined);
+    if incomplete > 0 {
+        let connections = count(incomplete, "connection", "connections");
         lines.push(format!("{connections} incomplete"));
     }
     for (limit, &times) in Limit::ALL.iter().zip(&summary.limits) {
@@ -133,6 +138,14 @@ mod tests {
             ]
         );
         assert_eq!(words.missing, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_connection_that_was_open_before_and_lacks_nothing_else_is_no_loss() {
+        let summary = Summary { connections_incomplete: 3, connections_joined: 2, ..Summary::default() };
+        let words = words(&summary);
+        assert_eq!(words.seen[2], "2 connections open before, whose beginning alone was not seen");
+        assert_eq!(words.missing, ["1 connection incomplete"]);
     }
 
     #[test]
