@@ -36,7 +36,8 @@ fn seen(summary: &Summary) -> Vec<String> {
     let mut packets = count(summary.packets, "packet", "packets");
     packets.push_str(" decoded");
     if summary.packets_ignored > 0 {
-        packets.push_str(&format!(", {} of them of no connection or behind its end", summary.packets_ignored));
+        packets
+            .push_str(&format!(", {} of them of no connection or behind its end", summary.packets_ignored));
     }
     if summary.connections_other > 0 {
         let other = count(summary.connections_other, "TCP connection", "TCP connections");
@@ -119,7 +120,8 @@ fn missing(summary: &Summary) -> Vec<String> {
     lines
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
+/// A number of things, in the singular where there is one.
+pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 

@@ -26,6 +26,7 @@ use super::escape::{is_escaped_json, write_bytes, write_json, write_text};
 use super::packets::{Conversations, Layout, write_packet};
 use super::palette::Palette;
 use super::pieces::{Piece, missing_bytes, pieces};
+use super::summary::count;
 
 /// Bytes of a binary payload that are shown. All of it is in `--format json`.
 const BINARY_PREVIEW: usize = 32;
@@ -510,8 +511,11 @@ impl Text {
                 format(
                     out,
                     format_args!(
-                        "\n    {arrow} {} bytes, {} retransmitted, {} frames, {} messages",
-                        account.bytes_seen, account.bytes_retransmitted, account.frames, account.messages
+                        "\n    {arrow} {}, {} retransmitted, {}, {}",
+                        count(account.bytes_seen, "byte", "bytes"),
+                        account.bytes_retransmitted,
+                        count(account.frames, "frame", "frames"),
+                        count(account.messages, "message", "messages")
                     ),
                 );
             }

@@ -271,5 +271,5 @@ fn a_pong_is_said_to_answer_its_ping_after_so_long_and_one_that_nobody_asked_for
     assert!(shown.contains("# alice answers the WebSocket ping of the server after 2.000 ms\n"), "{shown}");
     assert!(shown.contains("# alice sends a WebSocket pong\n"), "{shown}");
     let shown = capture.explained(&["--frames", "--lang", "zh"]);
-    assert!(shown.contains("# alice 在 2.000 ms 后应答 服务器 的 WebSocket ping 帧\n"), "{shown}");
+    assert!(shown.contains("# alice 在 2.000 ms 后应答服务器的 WebSocket ping 帧\n"), "{shown}");
 }

@@ -365,7 +365,8 @@ impl Explain {
         }
         self.waiting_total -= arrived.len();
         if !arrived.is_empty() {
-            let told = self.sentence(Sentence::Acknowledges, &[receiver, &arrived.join(", ")]);
+            let told =
+                self.sentence(Sentence::Acknowledges, &[receiver, &arrived.join(self.language.comma())]);
             self.group.last_sentences.push(told);
         } else if to > before && self.group.sentences.is_empty() {
             self.say(Sentence::AcknowledgesBytes, &[receiver, &to.to_string()]);
@@ -661,8 +662,9 @@ impl Explain {
     fn say_users(&mut self, event: &Event<'_>, here: &str, chat: Chat, people: &People) {
         let users = event.users.as_deref().unwrap_or_default();
         let names: Vec<_> = users.iter().take(8).map(|user| self.user_name(user, chat, people)).collect();
-        let more = if users.len() > names.len() { ", …" } else { "" };
-        self.say(Sentence::UserList, &[here, &(names.join(", ") + more)]);
+        let comma = self.language.comma();
+        let more = if users.len() > names.len() { [comma, "…"].concat() } else { String::new() };
+        self.say(Sentence::UserList, &[here, &(names.join(comma) + &more)]);
     }
 
     fn explain_say(

@@ -15,6 +15,16 @@ pub enum Language {
     Zh,
 }
 
+impl Language {
+    /// What stands between the members of a list.
+    pub const fn comma(self) -> &'static str {
+        match self {
+            Self::En => ", ",
+            Self::Zh => "、",
+        }
+    }
+}
+
 /// What is to be said. The comment names what goes into the places `{0}`, `{1}`, ….
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sentence {
@@ -238,7 +248,7 @@ impl Sentence {
             Self::SentAgain => ("{0} sends {1} bytes again, for lack of an answer", "{0} 重传 {1} 字节"),
             Self::Fin => ("{0} ends its side of the connection (FIN)", "{0} 关闭本方向的连接（FIN）"),
             Self::Reset => ("{0} breaks the connection off (RST)", "{0} 重置连接（RST）"),
-            Self::Acknowledges => ("ACK: {0} has received {1}", "ACK：{0} 已收到{1}"),
+            Self::Acknowledges => ("ACK: {0} has received {1}", "ACK：{0} 已收到 {1}"),
             Self::AcknowledgesBytes => {
                 ("ACK: {0} has received {1} bytes in all", "ACK：{0} 共已收到 {1} 字节")
             }
@@ -372,7 +382,8 @@ const fn chinese_anomaly(code: AnomalyCode) -> &'static str {
     }
 }
 
-/// Puts values into the places of a sentence.
+/// Puts values into the places of a sentence. A space of the sentence between two Chinese characters goes: it stands
+/// there for values in other scripts.
 pub fn fill(template: &str, values: &[&str]) -> String {
     let mut text =
         String::with_capacity(template.len() + values.iter().map(|value| value.len()).sum::<usize>());
@@ -380,11 +391,26 @@ pub fn fill(template: &str, values: &[&str]) -> String {
     while let Some((before, place)) = rest.split_once('{') {
         text.push_str(before);
         let (number, after) = place.split_once('}').unwrap_or((place, ""));
-        text.push_str(number.parse::<usize>().ok().and_then(|at| values.get(at)).unwrap_or(&""));
-        rest = after;
+        let value = number.parse::<usize>().ok().and_then(|at| values.get(at)).copied().unwrap_or("");
+        if value.starts_with(joins) && text.strip_suffix(' ').is_some_and(|it| it.ends_with(is_chinese)) {
+            text.pop();
+        }
+        text.push_str(value);
+        let joined =
+            after.strip_prefix(' ').filter(|it| it.starts_with(is_chinese) && value.ends_with(joins));
+        rest = joined.unwrap_or(after);
     }
     text.push_str(rest);
     text
+}
+
+/// Whether no space stands between it and a Chinese character.
+fn joins(character: char) -> bool {
+    is_chinese(character) || matches!(character, '“' | '”')
+}
+
+fn is_chinese(character: char) -> bool {
+    ('\u{4e00}'..='\u{9fff}').contains(&character)
 }
 
 #[cfg(test)]
@@ -399,12 +425,20 @@ mod tests {
                 AnomalyCode::ALL.iter().map(|code| anomaly_words(*code, language)).collect();
             assert_eq!(words.len(), AnomalyCode::ALL.len());
             for words in words {
-                let is_chinese =
-                    words.chars().any(|character| ('\u{4e00}'..='\u{9fff}').contains(&character));
-                assert_eq!(is_chinese, language == Language::Zh, "{words}");
+                assert_eq!(words.contains(is_chinese), language == Language::Zh, "{words}");
                 assert!(!words.ends_with(['.', '。']), "{words}");
             }
         }
+    }
+
+    #[test]
+    fn chinese_stands_apart_from_other_scripts_and_from_nothing_else() {
+        let said = |value: &str| fill("ACK：{0} 已收到 {0} 的登录", &[value]);
+        assert_eq!(said("mynick"), "ACK：mynick 已收到 mynick 的登录");
+        assert_eq!(said("猪猪"), "ACK：猪猪已收到猪猪的登录");
+        assert_eq!(said("“a”"), "ACK：“a”已收到“a”的登录");
+        assert_eq!(said("a猪"), "ACK：a猪已收到 a猪的登录");
+        assert_eq!(fill("{0} says to {1}", &["猪", "猪"]), "猪 says to 猪");
     }
 
     #[test]
