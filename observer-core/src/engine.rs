@@ -440,7 +440,7 @@ impl Engine {
         let handshake = Key::Handshake { remote: canonical(remote), local_port };
         if !is_listener {
             if let Some(listed) = self.listed_under(&key)
-                && (segment.flags.syn()
+                && ((segment.flags.syn() && socket.outgoing)
                     || self.find_handshake(&handshake, socket, is_listener, direction, segment).is_some())
             {
                 // It was no more than listed; here is its beginning.

@@ -103,23 +103,33 @@ impl Waiting {
         Some((at, run))
     }
 
-    /// Compares `length` bytes from `start` on, of which `data` was captured, with those that wait there.
+    /// Compares `length` bytes from `start` on, of which `data` was captured, with those that wait there: each with one
+    /// copy, for that those differ was told when the second one came. With all, whoever leaves a thousand copies would
+    /// make each repetition cost a thousand comparisons.
     pub fn compare(&self, start: u64, data: &[u8], length: u64) -> Overlap {
         let end = start + length;
         let mut overlap = Overlap::default();
-        // From the last one backwards, what lies before this was not looked at yet.
-        let mut rest_end = end;
-        for (&at, joined) in self.joined.range(..end).rev().take_while(|(at, it)| *at + it.length > start) {
-            let (from, to) = (start.max(at + joined.taken), rest_end.min(at + joined.length));
-            overlap.bytes += to.saturating_sub(from);
-            rest_end = rest_end.min(from);
+        let mut from = start;
+        while from < end {
+            // Of those that begin before, the last one reaches farthest.
+            let there = self.joined.range(..=from).next_back().filter(|(at, it)| *at + it.length > from);
+            let Some((&at, joined)) = there else {
+                match self.joined.range(from..end).next() {
+                    Some((&next, _)) => from = next,
+                    None => break,
+                }
+                continue;
+            };
+            let to = end.min(at + joined.length);
             let mut run_start = at + joined.taken;
+            overlap.bytes += to.saturating_sub(from.max(run_start));
             for run in &joined.runs {
-                let (from, to) = (start.max(run_start), end.min(run_start + run.length));
+                let (from, to) = (from.max(run_start), to.min(run_start + run.length));
                 overlap.differs |= from < to
                     && !copies_agree(skip(data, from - start), skip(&run.data, from - run_start), to - from);
                 run_start += run.length;
             }
+            from = to;
         }
         overlap
     }
