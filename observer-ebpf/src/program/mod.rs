@@ -80,7 +80,8 @@ fn observe(context: &SkBuffContext, direction: u8) {
         port => port,
     };
     let observed_port = if SIDE.load() == SIDE_CLIENT { skb.remote_port() } else { local_port };
-    if !is_observed(observed_port) {
+    // Port 0 is never observed. Without CAP_PERFMON the verifier also refuses an index that is a constant on one path.
+    if observed_port == 0 || !is_observed(observed_port) {
         return;
     }
     let protocol = skb.socket_protocol();
