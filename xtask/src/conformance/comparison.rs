@@ -17,7 +17,10 @@ pub fn disagreements(case: &Case, end: End, seen: &Connection) -> Vec<String> {
     expect(&mut found, "whether the upgrade succeeded", &true, &seen.is_accepted);
 
     let expected = case.anomalies();
-    expect(&mut found, "anomalies of the suite", &expected, &names(&suite.anomalies));
+    let mut told = names(&suite.anomalies);
+    // Whether it had received the peer's close before it dropped the connection is a matter of time.
+    told.retain(|code| *code != "close-not-answered" || !case.answers_close || !suite.closes.is_empty());
+    expect(&mut found, "anomalies of the suite", &expected, &told);
     expect(&mut found, "anomalies of its peer", &[][..], &names(&peer.anomalies));
     expect(&mut found, "other anomalies", &[][..], &names(&seen.other_anomalies));
     if case.must_be_refused && expected.is_empty() {
@@ -238,6 +241,11 @@ mod tests {
             seen.client.closes.clear();
         };
         assert_eq!(found(unanswered), "");
+        let told = |case: &mut Case, seen: &mut Connection| {
+            unanswered(case, seen);
+            seen.client.anomalies.push("close-not-answered".to_owned());
+        };
+        assert_eq!(found(told), "");
         let bytes_missing = |case: &mut Case, seen: &mut Connection| {
             unanswered(case, seen);
             seen.closed = Some(Closed { closed_by: Some("server".to_owned()), complete: false });

@@ -99,7 +99,11 @@ pub const MISDEEDS: &[Misdeed] = &[
         what: "the same in pieces of one frame",
         anomalies: &["stream-ends-inside-a-frame", "invalid-utf8"],
     },
-    Misdeed { cases: &["7.1.2-6"], what: "a frame behind a close frame", anomalies: &["frame-after-close"] },
+    Misdeed {
+        cases: &["7.1.4-5"],
+        what: "a data frame behind a close frame",
+        anomalies: &["frame-after-close"],
+    },
     Misdeed { cases: &["7.3.2"], what: "a close frame of one byte", anomalies: &["close-payload-too-short"] },
     Misdeed { cases: &["7.3.6"], what: "a close frame of 126 bytes", anomalies: &["long-control-frame"] },
     Misdeed {
