@@ -37,7 +37,7 @@ pub enum StartError {
     /// A capability is missing.
     #[error(
         "not permitted to {step} ({reason}). Run with sudo, or give the process the capabilities \
-         CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON for debug logs). In a container, run it on the \
+         CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON for debug logs, and before Linux 6.18). In a container, run it on the \
          host or with those capabilities in the host's user namespace."
     )]
     NotPermitted {

@@ -14,6 +14,12 @@ pub fn makes_packets_over_64_kib() -> bool {
     version() >= (6, 3)
 }
 
+/// The verifiers of 5.10 and 6.1 refuse the programs without CAP_PERFMON, that of 6.18 does not.
+#[allow(dead_code, reason = "not every test binary asks")]
+pub fn needs_perfmon() -> bool {
+    version() < (6, 18)
+}
+
 fn version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
