@@ -187,7 +187,9 @@ fn packets_of_a_tcpdump_in_a_pipe_are_shown_as_they_arrive() {
     in_new_network_namespace(|| {
         let server = Server::on(Ipv4Addr::LOCALHOST);
         let mut tcpdump = Command::new("tcpdump")
-            .args(["-i", "any", "-s", "0", "-U", "-w", "-", &format!("tcp port {}", server.port())])
+            // As root: a kernel's guest has no other user.
+            .args(["-i", "any", "-s", "0", "-U", "-Z", "root", "-w", "-"])
+            .arg(format!("tcp port {}", server.port()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
