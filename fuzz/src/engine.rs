@@ -96,6 +96,7 @@ pub fn run(input: &[u8]) {
         frames: true,
         wire: options & 8 == 0,
         packets: options & 16 != 0,
+        receipts: options & 128 != 0,
         ..Config::default()
     };
     let mut world = World {
@@ -438,7 +439,7 @@ impl Book {
             return;
         }
         let Some(connection) = record.connection else {
-            assert!(matches!(record.kind, Kind::Packet(_)));
+            assert!(matches!(record.kind, Kind::Packet(_) | Kind::CaptureLoss(_)));
             return;
         };
         if let Kind::ConnectionOpened(_) = record.kind {

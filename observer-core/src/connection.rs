@@ -6,7 +6,7 @@
 use crate::anomaly::AnomalyCode;
 use crate::holders::Pool;
 use crate::limits::Limit;
-use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer};
+use crate::record::{ConnectionClosed, Direction, GapCause, How, Kind, Peer, Received};
 use crate::reporter::Reporter;
 use crate::session::{self, FirstClose, Receipt, Session};
 use crate::tcp::reassembler::{self, ALONE, Chunk, Input, Misfit, Output, Reassembler, Vantage};
@@ -56,6 +56,8 @@ pub(crate) struct TcpConnection {
     initial: [Option<SequenceNumber>; 2],
     /// Up to where the observed socket has received the bytes of each direction, where some are missing before.
     sacked_to: [Option<SequenceNumber>; 2],
+    /// What was told that the receiver of each direction has.
+    received_to: [u64; 2],
     session: Session,
     last_payload: Time,
     last_packet: Time,
@@ -141,6 +143,7 @@ impl TcpConnection {
             streams: [None, None],
             initial: [None, None],
             sacked_to: [None, None],
+            received_to: [0, 0],
             session: Session::new(from_start),
             last_payload: time,
             last_packet: time,
@@ -271,6 +274,34 @@ impl TcpConnection {
         }
     }
 
+    /// Tells what a segment's sender has received. Live, that is what its kernel would let it acknowledge by then; in a
+    /// file, where an acknowledgment may stand before what it acknowledges, it may be told later.
+    fn tell_received(&mut self, travel: Travel, segment: &Segment<'_>, reporter: &mut Reporter<'_>) {
+        if !reporter.config.receipts || !reporter.told.is_announced() {
+            return;
+        }
+        let Travel { direction, vantage, .. } = travel;
+        if vantage != Vantage::Between {
+            let other = in_direction(&self.streams, direction.reverse()).as_ref();
+            let may_be = segment.flags.ack() && self.is_in_place(direction, segment);
+            let to = other.and_then(|stream| stream.acknowledged_offset(segment.acknowledgment));
+            return self.tell_received_to(direction.reverse(), to.filter(|_| may_be), reporter);
+        }
+        for receiver in [direction, direction.reverse()] {
+            let sent = in_direction(&self.streams, receiver.reverse()).as_ref().map(Reassembler::sent_end);
+            let to = sent.map(|sent| sent.min(self.session.receipt_of(receiver).to));
+            self.tell_received_to(receiver.reverse(), to, reporter);
+        }
+    }
+
+    fn tell_received_to(&mut self, direction: Direction, to: Option<u64>, reporter: &mut Reporter<'_>) {
+        let told = of(&mut self.received_to, direction);
+        if let Some(to) = to.filter(|to| to > told) {
+            *told = to;
+            reporter.record(Kind::Received(Received { direction, to }));
+        }
+    }
+
     /// Whether it holds something of what is shared, and enough to be worth giving up.
     pub(crate) fn holds(&self, pool: Pool) -> bool {
         let streams = || self.streams.iter().flatten();
@@ -368,6 +399,7 @@ impl TcpConnection {
         if bytes_seen(reporter) > seen_before {
             self.last_payload = reporter.time;
         }
+        self.tell_received(travel, segment, reporter);
         self.note_fins(reporter.time);
         self.settle_reset_ahead(reporter);
         self.outlook()

@@ -14,7 +14,8 @@ use crate::holders::{Holders, Pool, Uses};
 use crate::limits::{Limit, Limits};
 use crate::packet::{ExistingConnection, Packet, Socket};
 use crate::record::{
-    CaptureCounters, Connection, Direction, GapCause, How, Kind, PacketSeen, Peer, Record, Sink, Summary,
+    CaptureCounters, CaptureLoss, Connection, Direction, GapCause, How, Kind, PacketSeen, Peer, Record, Sink,
+    Summary,
 };
 use crate::reporter::{Beginning, Reporter, Told, count_limit};
 use crate::session;
@@ -61,6 +62,8 @@ pub struct Config {
     pub wire: bool,
     /// Whether to report every TCP segment with an observed port, those of no known connection included.
     pub packets: bool,
+    /// Whether to report what each end has received, and that the capture lost packets: what a verdict asks for.
+    pub receipts: bool,
     /// What messages mean.
     pub rules: Arc<Rules>,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             frames: false,
             wire: false,
             packets: false,
+            receipts: false,
             rules: Rules::built_in(),
         }
     }
@@ -306,8 +310,13 @@ impl Engine {
     fn handle_packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
         self.totals.packets += 1;
         let losses = &mut self.shared.reassembly.losses;
+        let has_lost = packet.losses > *losses;
         *losses = packet.losses.max(*losses);
         self.handle_timeout(packet.time, sink);
+        if has_lost && self.config.receipts {
+            let kind = Kind::CaptureLoss(CaptureLoss { packets: packet.losses });
+            sink.handle_record(&Record { time: packet.time, connection: None, stream_end: None, kind });
+        }
 
         let segment = match segment::parse(packet.data, packet.length) {
             Ok(segment) => Some(segment),

@@ -62,6 +62,10 @@ pub enum Kind<'a> {
     Anomaly(Anomaly<'a>),
     /// Bytes that exist and were not seen.
     Gap(Gap),
+    /// What an end has received. Only where [`Config::receipts`](crate::engine::Config::receipts) asks for it.
+    Received(Received),
+    /// The capture lost packets, of whichever connections. Likewise.
+    CaptureLoss(CaptureLoss),
     /// The end of a connection, with its account.
     ConnectionClosed(ConnectionClosed<'a>),
     /// The end of the run, with its account.
@@ -417,6 +421,22 @@ pub struct Gap {
     pub cause: GapCause,
 }
 
+/// An end acknowledged more than before of what the other one sent: its kernel has it (RFC 9293 §3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which way the bytes went that arrived.
+    pub direction: Direction,
+    /// Offset in that direction's stream, as in [`Record::stream_end`], before which all has arrived.
+    pub to: u64,
+}
+
+/// The capture lost packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureLoss {
+    /// How many since the run began.
+    pub packets: u64,
+}
+
 /// Why bytes were not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GapCause {
@@ -506,8 +526,12 @@ impl Kind<'_> {
             Self::Frame(frame) => Some(frame.direction),
             Self::Message(message) => Some(message.direction),
             Self::Gap(gap) => Some(gap.direction),
+            Self::Received(received) => Some(received.direction),
             Self::Anomaly(anomaly) => anomaly.direction,
-            Self::ConnectionOpened(_) | Self::ConnectionClosed(_) | Self::Summary(_) => None,
+            Self::ConnectionOpened(_)
+            | Self::CaptureLoss(_)
+            | Self::ConnectionClosed(_)
+            | Self::Summary(_) => None,
         }
     }
 }

@@ -15,7 +15,7 @@ use observer_core::websocket::frame::Opcode;
 use regex::bytes::Regex;
 
 use crate::output::escape::decode_json_text;
-use crate::people::People;
+use observer_core::flow::Members;
 
 /// What is to be shown; by default everything.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ pub struct Filter {
 
 impl Filter {
     /// Whether a record is shown. `people` has learnt from it.
-    pub fn shows(&self, record: &Record<'_>, people: &People) -> bool {
+    pub fn shows(&self, record: &Record<'_>, people: &Members) -> bool {
         let ends = match (record.connection, &record.kind) {
             (Some(connection), _) => [connection.client, connection.server],
             // Its connection has no number (yet).
@@ -71,12 +71,15 @@ impl Filter {
             Kind::Anomaly(anomaly) => anomaly.direction.is_none_or(goes_our_way),
             Kind::ProxyHeader(_) => goes_our_way(Direction::ClientToServer) && !self.looks_into_messages(),
             Kind::Handshake(handshake) => goes_our_way(handshake.direction) && !self.looks_into_messages(),
-            Kind::ConnectionOpened(_) | Kind::ConnectionClosed(_) => !self.looks_into_messages(),
+            Kind::Received(_)
+            | Kind::CaptureLoss(_)
+            | Kind::ConnectionOpened(_)
+            | Kind::ConnectionClosed(_) => !self.looks_into_messages(),
             Kind::Summary(_) => true,
         }
     }
 
-    fn shows_connection(&self, id: Option<ConnectionId>, ends: [SocketAddr; 2], people: &People) -> bool {
+    fn shows_connection(&self, id: Option<ConnectionId>, ends: [SocketAddr; 2], people: &Members) -> bool {
         // An IPv4 client of a dual-stack socket is asked for by its IPv4 address.
         let is_end = |net: &IpNet| ends.iter().any(|end| net.contains(&end.ip().to_canonical()));
         let person = id.and_then(|id| people.of(id));

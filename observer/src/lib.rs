@@ -9,7 +9,6 @@ pub mod ending;
 pub mod filter;
 pub mod interfaces;
 pub mod output;
-pub mod people;
 pub mod read;
 pub mod rules;
 pub mod shell;

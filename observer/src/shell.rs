@@ -74,6 +74,7 @@ impl Shell {
             frames: request.frames,
             wire: request.wire,
             packets: request.packets,
+            receipts: false,
             rules: Arc::clone(&request.rules),
         };
         let writer = Writer::start()?;

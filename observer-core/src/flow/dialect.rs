@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::flows::Flows;
 use super::pointer::Pointer;
 use super::transform::{self, Chain};
 use super::tree::{Asked, RowsAt, Slot, Value};
@@ -25,6 +26,10 @@ pub struct Dialect {
     pub prefix: Box<str>,
     /// How to read messages; the first that takes one is right.
     pub messages: Vec<MessageRule>,
+    /// Whether everybody is a member who is connected; else whoever logged in.
+    pub connecting_joins: bool,
+    /// What has to happen.
+    pub flows: Flows,
 }
 
 /// The name is enough: an event points to its dialect.
@@ -108,12 +113,25 @@ pub enum Act {
     Pong,
     /// Something is refused.
     Refuse,
+    /// A connection enters one more room, or wants to.
+    Subscribe,
+    /// It leaves that room.
+    Unsubscribe,
 }
 
 impl Act {
     /// Every act.
-    pub const ALL: [Self; 7] =
-        [Self::Join, Self::Say, Self::Leave, Self::List, Self::Ping, Self::Pong, Self::Refuse];
+    pub const ALL: [Self; 9] = [
+        Self::Join,
+        Self::Say,
+        Self::Leave,
+        Self::List,
+        Self::Ping,
+        Self::Pong,
+        Self::Refuse,
+        Self::Subscribe,
+        Self::Unsubscribe,
+    ];
 
     /// The name in rule files.
     pub const fn name(self) -> &'static str {
@@ -125,6 +143,8 @@ impl Act {
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Refuse => "refuse",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
         }
     }
 }

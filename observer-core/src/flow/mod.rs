@@ -10,9 +10,14 @@
 
 pub mod dialect;
 pub mod event;
+pub mod flows;
+pub mod latency;
+pub mod members;
 pub mod pointer;
 pub mod rules;
 pub mod transform;
+pub mod verdict;
+pub mod verifier;
 
 mod choice;
 mod parse;
@@ -22,9 +27,11 @@ pub(crate) use choice::Choices;
 pub use choice::{Chat, chat_of};
 pub use dialect::{Act, Dialect};
 pub use event::{Event, Recipient, Uid, User};
+pub use members::{Members, Person};
 pub use parse::{RULES_BYTES_MAX, RuleError, parse};
 pub use rules::{DialectSet, Reading, Rules};
 pub use tree::Value;
+pub use verifier::Verifier;
 
 /// The longest message that is read, in bytes. A longer one has no event; it holds at most some thousand users.
 pub const MAXIMUM_JSON_BYTES: usize = 64 << 10;

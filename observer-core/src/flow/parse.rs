@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 pub use self::keys::RuleError;
 use self::keys::{Entry, Keys, Source};
 use super::dialect::{Act, Dialect, Field, MessageRule, Places, Scalar, Users};
+use super::flows::Flows;
 use super::pointer::Pointer;
 use super::transform::{Chain, STEPS_MAX, Step};
 use super::tree::Asked;
@@ -94,7 +95,15 @@ pub fn parse(text: &str) -> Result<Dialect, RuleError> {
         }
         messages.push(rule);
     }
-    Ok(Dialect { name: name.into(), title: title.into(), opcodes, prefix: prefix.into(), messages })
+    Ok(Dialect {
+        name: name.into(),
+        title: title.into(),
+        opcodes,
+        prefix: prefix.into(),
+        messages,
+        connecting_joins: false,
+        flows: Flows::default(),
+    })
 }
 
 /// Which message it is, for errors.

@@ -233,7 +233,7 @@ impl Reassembler {
     }
 
     /// Offset behind all that was seen to be sent, the FIN included.
-    fn sent_end(&self) -> u64 {
+    pub fn sent_end(&self) -> u64 {
         let seen = self.waiting_end().map_or(self.offset, |end| end.max(self.offset));
         self.fin.map_or(seen, |fin| seen.max(fin.at + 1))
     }

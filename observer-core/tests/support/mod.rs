@@ -353,6 +353,8 @@ pub fn line(record: &Record<'_>) -> String {
         Kind::Gap(it) => {
             format!("gap {} {} {} {}", it.direction.name(), it.offset, it.length, it.cause.name())
         }
+        Kind::Received(it) => format!("received {} {}", it.direction.name(), it.to),
+        Kind::CaptureLoss(it) => format!("capture loss {}", it.packets),
         Kind::ConnectionClosed(it) => format!(
             "closed {:?} {} {:?} complete={}{}",
             it.closed_by.map(Peer::name),

@@ -111,6 +111,11 @@ impl Serialize for JsonRecord<'_> {
                 map.serialize_entry("length", &gap.length)?;
                 map.serialize_entry("cause", gap.cause.name())?;
             }
+            Kind::Received(received) => {
+                map.serialize_entry("direction", received.direction.name())?;
+                map.serialize_entry("to", &received.to)?;
+            }
+            Kind::CaptureLoss(loss) => map.serialize_entry("packets", &loss.packets)?,
             Kind::ConnectionClosed(closed) => {
                 map.serialize_entry("closed_by", &closed.closed_by.map(|peer| peer.name()))?;
                 map.serialize_entry("how", closed.how.name())?;
@@ -138,6 +143,8 @@ pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
         Kind::Message(_) => "message",
         Kind::Anomaly(_) => "anomaly",
         Kind::Gap(_) => "gap",
+        Kind::Received(_) => "received",
+        Kind::CaptureLoss(_) => "capture_loss",
         Kind::ConnectionClosed(_) => "connection_closed",
         Kind::Summary(_) => "summary",
     }

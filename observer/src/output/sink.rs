@@ -12,7 +12,7 @@ use super::explain::Explain;
 use super::json;
 use super::text::Text;
 use crate::filter::Filter;
-use crate::people::People;
+use observer_core::flow::Members;
 
 /// A format with its state.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub enum Layout {
 pub struct Output {
     layout: Layout,
     filter: Filter,
-    people: People,
+    people: Members,
     buffer: Vec<u8>,
     messages_left: Option<u64>,
     connections_listed: u64,
@@ -44,7 +44,7 @@ impl Output {
         Self {
             layout,
             filter,
-            people: People::default(),
+            people: Members::default(),
             buffer: Vec::new(),
             messages_left,
             connections_listed: 0,

@@ -146,7 +146,7 @@ impl Text {
             Kind::Anomaly(anomaly) => self.write_anomaly(out, anomaly),
             Kind::Gap(gap) => self.write_gap(out, gap),
             Kind::ConnectionClosed(closed) => self.write_closed(out, closed),
-            Kind::Packet(_) | Kind::Summary(_) => {}
+            Kind::Packet(_) | Kind::Received(_) | Kind::CaptureLoss(_) | Kind::Summary(_) => {}
         }
     }
 
@@ -617,7 +617,7 @@ const fn sender(kind: &Kind<'_>) -> Option<Peer> {
             Some(direction) => direction,
             None => return None,
         },
-        Kind::Packet(_) | Kind::Summary(_) => return None,
+        Kind::Packet(_) | Kind::Received(_) | Kind::CaptureLoss(_) | Kind::Summary(_) => return None,
     };
     Some(match direction {
         Direction::ClientToServer => Peer::Client,

@@ -27,7 +27,7 @@ use super::escape::write_text;
 use super::packets::Layout;
 use super::palette::Palette;
 use super::text::{Detail, Text, milliseconds};
-use crate::people::{People, Person};
+use observer_core::flow::{Members, Person};
 
 /// Things of one direction that may wait for their acknowledgment; of further ones none is told.
 const WAITING_MAX: usize = 64;
@@ -135,7 +135,7 @@ impl Explain {
     }
 
     /// Takes a record. What it tells is laid out with the packet that it came with; `is_shown`: no filter hides it.
-    pub fn handle(&mut self, out: &mut Vec<u8>, record: &Record<'_>, people: &People, is_shown: bool) {
+    pub fn handle(&mut self, out: &mut Vec<u8>, record: &Record<'_>, people: &Members, is_shown: bool) {
         match (&record.kind, record.connection) {
             (Kind::Packet(packet), connection) => {
                 self.end_packet(out, people);
@@ -193,7 +193,7 @@ impl Explain {
     }
 
     /// Lays out what belongs to the packet before: nothing further of it comes.
-    pub fn end_packet(&mut self, out: &mut Vec<u8>, people: &People) {
+    pub fn end_packet(&mut self, out: &mut Vec<u8>, people: &Members) {
         if let Some(packet) = self.group.packet.take() {
             self.explain_packet(packet, people);
         }
@@ -224,7 +224,7 @@ impl Explain {
         out.push(b'\n');
     }
 
-    fn end(&mut self, out: &mut Vec<u8>, people: &People) {
+    fn end(&mut self, out: &mut Vec<u8>, people: &Members) {
         let outcomes = self.deliveries.end();
         self.tell_outcomes(outcomes);
         self.end_packet(out, people);
@@ -248,7 +248,7 @@ impl Explain {
         self.group.sentences.push(said);
     }
 
-    fn explain_packet(&mut self, packet: Packet, people: &People) {
+    fn explain_packet(&mut self, packet: Packet, people: &Members) {
         let Packet { flags, payload_length, .. } = packet;
         let asks = flags.syn() && !flags.ack();
         let of_syn = if asks { Direction::ClientToServer } else { Direction::ServerToClient };
@@ -406,7 +406,7 @@ impl Explain {
         kind: &Kind<'_>,
         connection: &Connection,
         stream_end: Option<u64>,
-        people: &People,
+        people: &Members,
     ) {
         match kind {
             Kind::ConnectionOpened(opened) => {
@@ -467,7 +467,7 @@ impl Explain {
                     name: client,
                 });
             }
-            Kind::Packet(_) | Kind::Summary(_) => {}
+            Kind::Packet(_) | Kind::Received(_) | Kind::CaptureLoss(_) | Kind::Summary(_) => {}
         }
     }
 
@@ -476,7 +476,7 @@ impl Explain {
         handshake: &Handshake<'_>,
         connection: &Connection,
         stream_end: Option<u64>,
-        people: &People,
+        people: &Members,
     ) {
         let client = self.client_name(connection, people);
         let path = quoted(handshake.path.unwrap_or("?"));
@@ -509,7 +509,7 @@ impl Explain {
         frame: &Frame<'_>,
         connection: &Connection,
         stream_end: Option<u64>,
-        people: &People,
+        people: &Members,
     ) {
         let sender = self.sender_name(connection, frame.direction, people);
         let what = match frame.header.opcode {
@@ -543,7 +543,7 @@ impl Explain {
         message: &Message<'_>,
         connection: &Connection,
         stream_end: Option<u64>,
-        people: &People,
+        people: &Members,
     ) {
         if let Some(event) = message.chat
             && self.explain_event(event, message.direction, connection, stream_end, people)
@@ -571,7 +571,7 @@ impl Explain {
         direction: Direction,
         connection: &Connection,
         stream_end: Option<u64>,
-        people: &People,
+        people: &Members,
     ) -> bool {
         let here = self.client_name(connection, people);
         let content = quoted(event.content.as_deref().unwrap_or_default());
@@ -652,14 +652,15 @@ impl Explain {
                 self.deliveries.handle_refusal(id);
             }
             (
-                None | Some(Act::List | Act::Pong | Act::Ping | Act::Refuse),
+                None
+                | Some(Act::List | Act::Pong | Act::Ping | Act::Refuse | Act::Subscribe | Act::Unsubscribe),
                 Direction::ClientToServer | Direction::ServerToClient,
             ) => return false,
         }
         true
     }
 
-    fn say_users(&mut self, event: &Event<'_>, here: &str, chat: Chat, people: &People) {
+    fn say_users(&mut self, event: &Event<'_>, here: &str, chat: Chat, people: &Members) {
         let users = event.users.as_deref().unwrap_or_default();
         let names: Vec<_> = users.iter().take(8).map(|user| self.user_name(user, chat, people)).collect();
         let comma = self.language.comma();
@@ -673,7 +674,7 @@ impl Explain {
         connection: &Connection,
         here: &str,
         content: &str,
-        people: &People,
+        people: &Members,
     ) {
         let (id, chat) = (connection.id, chat_of(connection));
         let recipients = match &event.recipient {
@@ -725,7 +726,7 @@ impl Explain {
         }
     }
 
-    fn sender_name(&self, connection: &Connection, direction: Direction, people: &People) -> String {
+    fn sender_name(&self, connection: &Connection, direction: Direction, people: &Members) -> String {
         match direction {
             Direction::ServerToClient => self.sentence(Sentence::TheServer, &[]),
             Direction::ClientToServer => self.client_name(connection, people),
@@ -733,7 +734,7 @@ impl Explain {
     }
 
     /// A user's name, once it is known; before, the browser's address.
-    fn client_name(&self, connection: &Connection, people: &People) -> String {
+    fn client_name(&self, connection: &Connection, people: &Members) -> String {
         let person = people.of(connection.id);
         match person.and_then(Person::name_or_claim) {
             // Two of one name are told apart by their connections.
@@ -745,7 +746,7 @@ impl Explain {
         }
     }
 
-    fn user_name(&self, user: &User<'_>, chat: Chat, people: &People) -> String {
+    fn user_name(&self, user: &User<'_>, chat: Chat, people: &Members) -> String {
         let connection = user.uid.as_ref().and_then(|uid| people.by_uid(chat, uid));
         let known = connection.and_then(|id| Some((id, people.of(id)?.name_or_claim()?)));
         match (known, &user.name, &user.uid) {

@@ -9,10 +9,10 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use observer_core::Record;
-use observer_core::flow::dialect::MessageRule;
-use observer_core::flow::{Act, Chat, Event, Uid, chat_of};
-use observer_core::record::{Connection, ConnectionId, Direction, Kind, Message};
+use super::dialect::MessageRule;
+use super::{Act, Chat, Event, Uid, chat_of};
+use crate::record::Record;
+use crate::record::{Connection, ConnectionId, Direction, Kind, Message};
 
 /// What is kept of a name or a room. Servers allow fewer.
 pub const NAME_BYTES_MAX: usize = 256;
@@ -25,7 +25,7 @@ pub const NAMES_MAX: usize = 65_536;
 
 /// What is known of everybody.
 #[derive(Debug, Default)]
-pub struct People {
+pub struct Members {
     by_connection: HashMap<ConnectionId, Person>,
     by_uid: HashMap<(Chat, Uid), ConnectionId>,
     /// As user lists and announcements call them.
@@ -94,7 +94,7 @@ impl Person {
     }
 }
 
-impl People {
+impl Members {
     /// Who is at the client end of a connection, where anything is known.
     pub fn of(&self, connection: ConnectionId) -> Option<&Person> {
         self.by_connection.get(&connection)
@@ -334,10 +334,10 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
-    use observer_core::flow::{DialectSet, Rules, parse};
-    use observer_core::record::{ConnectionOpened, Gap, GapCause, Payload};
-    use observer_core::time::Time;
-    use observer_core::websocket::frame::Opcode;
+    use crate::flow::{DialectSet, Rules, parse};
+    use crate::record::{ConnectionOpened, Gap, GapCause, Payload};
+    use crate::time::Time;
+    use crate::websocket::frame::Opcode;
 
     use super::*;
 
@@ -353,13 +353,13 @@ mod tests {
     }
 
     struct Told {
-        people: People,
+        people: Members,
         rules: Arc<Rules>,
     }
 
     impl Default for Told {
         fn default() -> Self {
-            Self { people: People::default(), rules: Rules::built_in() }
+            Self { people: Members::default(), rules: Rules::built_in() }
         }
     }
 
