@@ -57,6 +57,15 @@ impl Dialect {
             .filter(move |rule| rule.does == Some(does) && rule.from != Some(Direction::ClientToServer))
     }
 
+    /// Whether who logs in may say to which room.
+    pub fn has_rooms(&self) -> bool {
+        self.messages.iter().any(|rule| {
+            rule.does == Some(Act::Join)
+                && rule.from != Some(Direction::ServerToClient)
+                && rule.places.room.is_some()
+        })
+    }
+
     /// Whether a server tells who is present.
     pub fn has_lists(&self) -> bool {
         self.messages

@@ -2,23 +2,27 @@
 //!
 //! Owns what was learnt of each connection, and who is in which room of which chat. Must not know what it is learnt for.
 //! Bounded: an entry a connection until it is closed, which the engine bounds; [`NAME_BYTES_MAX`] of a name and of a
-//! room are kept, [`LOGINS_WAITING_MAX`] logins of a connection wait for their answer, and [`NAMES_MAX`] names are kept
-//! of users whose connections are not known.
+//! room are kept, [`LOGINS_WAITING_MAX`] logins of a connection wait for their answer, [`SUBSCRIPTIONS_MAX`] rooms are kept
+//! of a connection that enters more than one (of one that enters more it is not known where it is), and [`NAMES_MAX`]
+//! names of users whose connections are not known.
 //!
 //! A chat is a port within a network namespace: whoever comes by another address of the machine is in the same chat.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::dialect::MessageRule;
 use super::{Act, Chat, Event, Uid, chat_of};
-use crate::record::Record;
-use crate::record::{Connection, ConnectionId, Direction, Kind, Message};
+use crate::record::{Connection, ConnectionId, Direction, Kind, Message, Record};
+use crate::time::Time;
 
 /// What is kept of a name or a room. Servers allow fewer.
 pub const NAME_BYTES_MAX: usize = 256;
 
 /// Logins of one connection that may wait for their answer. Servers take one.
 pub const LOGINS_WAITING_MAX: usize = 4;
+
+/// Rooms that a connection may have entered besides the one that it logged in to.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
 
 /// Names that are kept of users by their uid; further ones are called by it.
 pub const NAMES_MAX: usize = 65_536;
@@ -30,9 +34,20 @@ pub struct Members {
     by_uid: HashMap<(Chat, Uid), ConnectionId>,
     /// As user lists and announcements call them.
     names: HashMap<(Chat, Uid), Box<str>>,
-    by_room: HashMap<(Chat, Option<Box<str>>), BTreeSet<ConnectionId>>,
-    /// Connections of which it is not known whether anybody is logged in, by chat.
+    by_room: HashMap<(Chat, Option<Box<str>>), BTreeMap<ConnectionId, Since>>,
+    /// Connections of which it is not known whether anybody is logged in, or in which room, by chat.
     unknown: HashMap<Chat, BTreeSet<ConnectionId>>,
+    /// Connections that are WebSockets, as far as that is known, and since when.
+    connected: HashMap<Chat, BTreeMap<ConnectionId, Since>>,
+}
+
+/// Since when somebody is in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// The server has said so.
+    Confirmed,
+    /// They asked for it then, and nothing says whether the server has acted on it.
+    Asked(Time),
 }
 
 /// What is known of the user of one connection.
@@ -42,11 +57,16 @@ pub struct Person {
     pub name: Option<Box<str>>,
     /// What the chat calls them.
     pub uid: Option<Uid>,
-    /// The room that they are in.
+    /// The room that they logged in to.
     pub room: Option<Box<str>>,
+    /// Whether that is known: else they were connected before.
+    pub room_is_known: bool,
     /// How they stand to the chat.
     pub standing: Standing,
+    /// Whether something was not seen since, by which they may have left.
+    pub is_doubtful: bool,
     chat: Chat,
+    subscriptions: BTreeSet<Box<str>>,
     asked: VecDeque<Asked>,
     may_have_the_list: bool,
 }
@@ -114,8 +134,34 @@ impl Members {
     /// Connections whose users are in the same room as the given one's, itself included.
     pub fn members_with(&self, connection: ConnectionId) -> Vec<ConnectionId> {
         let Some(person) = self.of(connection) else { return Vec::new() };
-        let room = self.by_room.get(&(person.chat, person.room.clone()));
-        room.map_or_else(Vec::new, |members| members.iter().copied().collect())
+        self.in_room(person.chat, person.room.as_deref()).map(|(member, _)| member).collect()
+    }
+
+    /// Connections whose users are in a room of a chat, and since when; without a room those who logged in to none.
+    pub fn in_room(
+        &self,
+        chat: Chat,
+        room: Option<&str>,
+    ) -> impl Iterator<Item = (ConnectionId, Since)> + use<'_> {
+        let members = self.by_room.get(&(chat, room.map(|room| cut(room).into())));
+        members.into_iter().flatten().map(|(connection, since)| (*connection, *since))
+    }
+
+    /// Whether the user of a connection is in a room.
+    pub fn is_in_room(&self, connection: ConnectionId, chat: Chat, room: Option<&str>) -> bool {
+        let members = self.by_room.get(&(chat, room.map(|room| cut(room).into())));
+        members.is_some_and(|members| members.contains_key(&connection))
+    }
+
+    /// The WebSockets of a chat, whoever is at them.
+    pub fn connected(&self, chat: Chat) -> impl Iterator<Item = (ConnectionId, Since)> + use<'_> {
+        let connected = self.connected.get(&chat);
+        connected.into_iter().flatten().map(|(connection, since)| (*connection, *since))
+    }
+
+    /// Connections of a chat of which it is not known whether anybody is logged in, or in which room.
+    pub fn unknown_in(&self, chat: Chat) -> impl Iterator<Item = ConnectionId> + use<'_> {
+        self.unknown.get(&chat).into_iter().flatten().copied()
     }
 
     /// The connection that asks to log in under a name, as a message of this rule announces it, in the chat of the
@@ -145,7 +191,7 @@ impl Members {
         let room = self.by_room.get(&(person.chat, person.room.clone()));
         room.is_some_and(|members| {
             members
-                .iter()
+                .keys()
                 .filter(|other| **other != connection)
                 .take(NAMESAKES_LOOKED_AT)
                 .any(|other| self.of(*other).is_some_and(|other| other.name.as_deref() == Some(name)))
@@ -159,9 +205,17 @@ impl Members {
             Kind::ConnectionOpened(opened) => {
                 let standing = if opened.from_start { Standing::Outside } else { Standing::Unknown };
                 self.meet(connection, standing);
+                if !opened.from_start {
+                    let connected = self.connected.entry(chat_of(connection)).or_default();
+                    connected.insert(connection.id, Since::Confirmed);
+                }
             }
             Kind::Gap(_) => self.doubt(connection),
-            Kind::Message(message) => self.learn_message(connection, message),
+            Kind::Handshake(handshake) if handshake.accepted == Some(true) => {
+                let connected = self.connected.entry(chat_of(connection)).or_default();
+                connected.entry(connection.id).or_insert(Since::Asked(record.time));
+            }
+            Kind::Message(message) => self.learn_message(connection, message, record.time),
             Kind::ConnectionClosed(_) => self.forget(connection.id),
             _ => {}
         }
@@ -176,29 +230,33 @@ impl Members {
             name: None,
             uid: None,
             room: None,
+            room_is_known: false,
             standing,
+            is_doubtful: false,
             chat,
+            subscriptions: BTreeSet::new(),
             asked: VecDeque::new(),
             may_have_the_list: false,
         })
     }
 
-    /// Something was not seen: it may have been a login.
+    /// Something was not seen: it may have been a login, or what undoes one.
     fn doubt(&mut self, connection: &Connection) {
         let person = self.meet(connection, Standing::Unknown);
+        person.is_doubtful = true;
         if person.standing == Standing::Outside {
             person.standing = Standing::Unknown;
             self.unknown.entry(chat_of(connection)).or_default().insert(connection.id);
         }
     }
 
-    fn learn_message(&mut self, connection: &Connection, message: &Message<'_>) {
+    fn learn_message(&mut self, connection: &Connection, message: &Message<'_>, time: Time) {
         // What was found by its looks may be part of something else.
         if message.resynchronised || message.payload.is_truncated() || message.payload.undecoded.is_some() {
             return self.doubt(connection);
         }
         match message.chat {
-            Some(event) => self.learn_event(connection, message.direction, event),
+            Some(event) => self.learn_event(connection, message.direction, event, time),
             // A long list of users is not read, and may be this.
             None if message.direction == Direction::ServerToClient => {
                 self.meet(connection, Standing::Outside).may_have_the_list = true;
@@ -207,14 +265,40 @@ impl Members {
         }
     }
 
-    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event<'_>) {
+    fn learn_event(
+        &mut self,
+        connection: &Connection,
+        direction: Direction,
+        event: &Event<'_>,
+        time: Time,
+    ) {
         self.learn_names(chat_of(connection), direction, event);
         let person = self.meet(connection, Standing::Outside);
         let name = event.user.as_ref().and_then(|user| user.name.as_deref());
         match (event.does(), direction) {
-            // A second login is refused.
+            (Some(Act::Subscribe), Direction::ClientToServer) => {
+                let is_confirmed = event.dialect.of_server(Act::Subscribe).next().is_some();
+                if !is_confirmed && let Some(room) = &event.room {
+                    self.subscribe(connection, room, Since::Asked(time));
+                }
+            }
+            (Some(Act::Subscribe), Direction::ServerToClient) => {
+                if let Some(room) = &event.room {
+                    self.subscribe(connection, room, Since::Confirmed);
+                }
+            }
+            // Asked for, it may take effect at once.
+            (Some(Act::Unsubscribe), _) => {
+                if let Some(room) = &event.room {
+                    self.unsubscribe(connection, room);
+                }
+            }
+            // A second login is refused, or moves them elsewhere.
+            (Some(Act::Join), Direction::ClientToServer) if person.name.is_some() => {
+                person.is_doubtful = true;
+            }
             (Some(Act::Join), Direction::ClientToServer)
-                if person.name.is_none() && person.asked.len() < LOGINS_WAITING_MAX =>
+                if person.asked.len() < LOGINS_WAITING_MAX =>
             {
                 let room = event.room.as_deref().map(|room| cut(room).into());
                 person.asked.push_back(Asked { name: cut(name.unwrap_or_default()).into(), room });
@@ -230,26 +314,20 @@ impl Members {
                     .front()
                     .is_some_and(|asked| name.is_some_and(|name| asked.is_announced(name, event.rule)));
                 match event.rule.own {
-                    Some(true) => self.welcome(connection, uid),
+                    Some(true) => self.welcome(connection, uid, event),
                     // All are told of each login; the first one behind the list that bears the name that was asked for
                     // is the connection's own, unless its uid is somebody else's.
                     None if person.may_have_the_list && is_asked => {
                         let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
                         if holder.is_none() {
-                            self.welcome(connection, uid);
+                            self.welcome(connection, uid, event);
                         }
                     }
-                    _ if person.standing != Standing::Member && person.asked.is_empty() => {
-                        self.welcome(connection, None);
-                    }
-                    _ => {}
+                    _ => self.learn_of_member(connection, event),
                 }
             }
-            // Only members get these.
-            (Some(Act::Say | Act::Leave), Direction::ServerToClient)
-                if person.standing != Standing::Member && person.asked.is_empty() =>
-            {
-                self.welcome(connection, None);
+            (Some(Act::Say | Act::Leave), Direction::ServerToClient) => {
+                self.learn_of_member(connection, event);
             }
             _ => {}
         }
@@ -273,22 +351,83 @@ impl Members {
         }
     }
 
-    fn welcome(&mut self, connection: &Connection, uid: Option<Uid>) {
+    /// A connection gets what only members get.
+    fn learn_of_member(&mut self, connection: &Connection, event: &Event<'_>) {
+        let person = self.meet(connection, Standing::Outside);
+        if person.standing == Standing::Unknown && person.asked.is_empty() {
+            return self.welcome(connection, None, event);
+        }
+        if person.standing == Standing::Member {
+            person.is_doubtful = false;
+        }
+    }
+
+    /// Somebody is a member, with the uid that was told, or since always.
+    fn welcome(&mut self, connection: &Connection, uid: Option<Uid>, event: &Event<'_>) {
         let chat = chat_of(connection);
         let person = self.meet(connection, Standing::Outside);
         person.standing = Standing::Member;
+        person.is_doubtful = false;
+        let (old_room, old_uid) = (person.room.clone(), person.uid.clone());
+        person.room_is_known |= !event.dialect.has_rooms();
         if let Some(uid) = uid {
             if let Some(asked) = person.asked.pop_front() {
                 person.name = Some(asked.name);
                 person.room = asked.room;
+                person.room_is_known = true;
             }
             person.asked.clear();
             person.uid = Some(uid.clone());
             self.by_uid.insert((chat, uid), connection.id);
         }
-        let room = self.by_connection.get(&connection.id).and_then(|person| person.room.clone());
-        self.by_room.entry((chat, room)).or_default().insert(connection.id);
-        self.know(chat, connection.id);
+        let Some(person) = self.by_connection.get(&connection.id) else { return };
+        let (room, room_is_known) = (person.room.clone(), person.room_is_known);
+        if let Some(old_uid) = old_uid.filter(|old_uid| person.uid.as_ref() != Some(old_uid)) {
+            self.by_uid.remove(&(chat, old_uid));
+        }
+        if room != old_room {
+            self.leave_room(chat, old_room, connection.id);
+        }
+        if room_is_known {
+            self.by_room.entry((chat, room)).or_default().insert(connection.id, Since::Confirmed);
+            self.know(chat, connection.id);
+        } else {
+            self.unknown.entry(chat).or_default().insert(connection.id);
+        }
+    }
+
+    fn subscribe(&mut self, connection: &Connection, room: &str, since: Since) {
+        let chat = chat_of(connection);
+        let person = self.meet(connection, Standing::Outside);
+        let room: Box<str> = cut(room).into();
+        if !person.subscriptions.contains(&room) && person.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            self.unknown.entry(chat).or_default().insert(connection.id);
+            return;
+        }
+        person.subscriptions.insert(room.clone());
+        let members = self.by_room.entry((chat, Some(room))).or_default();
+        let known = members.entry(connection.id).or_insert(since);
+        if since == Since::Confirmed {
+            *known = since;
+        }
+    }
+
+    fn unsubscribe(&mut self, connection: &Connection, room: &str) {
+        let room: Box<str> = cut(room).into();
+        let person = self.meet(connection, Standing::Outside);
+        if person.subscriptions.remove(&room) {
+            self.leave_room(chat_of(connection), Some(room), connection.id);
+        }
+    }
+
+    fn leave_room(&mut self, chat: Chat, room: Option<Box<str>>, connection: ConnectionId) {
+        let room = (chat, room);
+        if let Some(members) = self.by_room.get_mut(&room) {
+            members.remove(&connection);
+            if members.is_empty() {
+                self.by_room.remove(&room);
+            }
+        }
     }
 
     fn know(&mut self, chat: Chat, connection: ConnectionId) {
@@ -302,31 +441,41 @@ impl Members {
 
     /// Somebody left and stays connected.
     fn part(&mut self, connection: &Connection) {
-        self.forget(connection.id);
+        self.forget_user(connection.id);
         self.meet(connection, Standing::Outside);
     }
 
     fn forget(&mut self, connection: ConnectionId) {
-        let Some(person) = self.by_connection.remove(&connection) else { return };
-        if let Some(uid) = person.uid {
-            self.by_uid.remove(&(person.chat, uid));
-        }
-        let room = (person.chat, person.room);
-        if let Some(members) = self.by_room.get_mut(&room) {
-            members.remove(&connection);
-            if members.is_empty() {
-                self.by_room.remove(&room);
+        let Some(chat) = self.forget_user(connection) else { return };
+        if let Some(connected) = self.connected.get_mut(&chat) {
+            connected.remove(&connection);
+            if connected.is_empty() {
+                self.connected.remove(&chat);
             }
         }
-        self.know(person.chat, connection);
+    }
+
+    fn forget_user(&mut self, connection: ConnectionId) -> Option<Chat> {
+        let person = self.by_connection.remove(&connection)?;
+        let chat = person.chat;
+        if let Some(uid) = person.uid {
+            self.by_uid.remove(&(chat, uid));
+        }
+        self.leave_room(chat, person.room, connection);
+        for room in person.subscriptions {
+            self.leave_room(chat, Some(room), connection);
+        }
+        self.know(chat, connection);
+        Some(chat)
     }
 }
 
 /// Members of a room among whom a namesake is looked for.
 const NAMESAKES_LOOKED_AT: usize = 64;
 
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(NAME_BYTES_MAX)]
+/// As much of a name or a room as is kept.
+pub(super) fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -336,7 +485,6 @@ mod tests {
 
     use crate::flow::{DialectSet, Rules, parse};
     use crate::record::{ConnectionOpened, Gap, GapCause, Payload};
-    use crate::time::Time;
     use crate::websocket::frame::Opcode;
 
     use super::*;
@@ -464,14 +612,15 @@ mod tests {
             r#"{"type":"say","from_uid":1,"to_uid":"all","content":"x"}"#,
         );
         assert_eq!(told.people.of(late.id).unwrap().standing, Standing::Member);
-        assert!(!told.people.has_unknown((0, 7272)));
+        // A member, but of which room?
+        assert_eq!(told.people.unknown_in((0, 7272)).collect::<Vec<_>>(), [late.id]);
         let gap =
             Gap { direction: Direction::ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
         told.tell(&lossy, Kind::Gap(gap));
-        assert!(told.people.has_unknown((0, 7272)));
+        assert!(told.people.unknown_in((0, 7272)).any(|unknown| unknown == lossy.id));
         told.people.forget(lossy.id);
-        assert!(!told.people.has_unknown((0, 7272)));
         told.people.forget(late.id);
+        assert!(!told.people.has_unknown((0, 7272)) && told.people.connected.is_empty());
         assert!(told.people.by_room.is_empty() && told.people.by_connection.is_empty());
     }
 
