@@ -56,8 +56,8 @@ pub(crate) struct TcpConnection {
     initial: [Option<SequenceNumber>; 2],
     /// Up to where the observed socket has received the bytes of each direction, where some are missing before.
     sacked_to: [Option<SequenceNumber>; 2],
-    /// What was told that the receiver of each direction has.
-    received_to: [u64; 2],
+    /// What was told that the receiver of each direction has, if anything was.
+    received_to: Option<Box<[u64; 2]>>,
     session: Session,
     last_payload: Time,
     last_packet: Time,
@@ -143,7 +143,7 @@ impl TcpConnection {
             streams: [None, None],
             initial: [None, None],
             sacked_to: [None, None],
-            received_to: [0, 0],
+            received_to: None,
             session: Session::new(from_start),
             last_payload: time,
             last_packet: time,
@@ -295,7 +295,7 @@ impl TcpConnection {
     }
 
     fn tell_received_to(&mut self, direction: Direction, to: Option<u64>, reporter: &mut Reporter<'_>) {
-        let told = of(&mut self.received_to, direction);
+        let told = of(self.received_to.get_or_insert_default(), direction);
         if let Some(to) = to.filter(|to| to > told) {
             *told = to;
             reporter.record(Kind::Received(Received { direction, to }));

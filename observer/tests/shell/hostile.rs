@@ -119,7 +119,7 @@ fn long_head(from: From, first: u8, length: u64) -> Vec<u8> {
 #[test]
 fn half_open_connections_and_what_their_syns_carry_are_bounded() {
     // 131,072 connections of 1.8 KiB, and 4 MiB in SYNs.
-    let ran = read(232 + 4, |hostile| {
+    let ran = read(233 + 4, |hostile| {
         for number in 0..140_000 {
             let (client, server) = hostile.next_ports();
             let payload: &[u8] = if number % 40 == 0 { &[b'x'; 1_400] } else { b"" };
