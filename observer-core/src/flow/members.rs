@@ -107,6 +107,11 @@ impl Person {
             || self.uid.as_ref().is_some_and(|uid| uid.to_string() == name_or_uid)
     }
 
+    /// Whether they ask for a room, or for the one without a name.
+    pub fn asks_for_room(&self, room: Option<&str>) -> bool {
+        self.asked.iter().any(|asked| asked.room.as_deref() == room.map(cut))
+    }
+
     /// Whether they are in a room, or ask for it.
     pub fn is_in_room(&self, room: &str) -> bool {
         let asked = self.asked.front().and_then(|asked| asked.room.as_deref());
@@ -265,13 +270,7 @@ impl Members {
         }
     }
 
-    fn learn_event(
-        &mut self,
-        connection: &Connection,
-        direction: Direction,
-        event: &Event<'_>,
-        time: Time,
-    ) {
+    fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event<'_>, time: Time) {
         self.learn_names(chat_of(connection), direction, event);
         let person = self.meet(connection, Standing::Outside);
         let name = event.user.as_ref().and_then(|user| user.name.as_deref());
@@ -297,9 +296,7 @@ impl Members {
             (Some(Act::Join), Direction::ClientToServer) if person.name.is_some() => {
                 person.is_doubtful = true;
             }
-            (Some(Act::Join), Direction::ClientToServer)
-                if person.asked.len() < LOGINS_WAITING_MAX =>
-            {
+            (Some(Act::Join), Direction::ClientToServer) if person.asked.len() < LOGINS_WAITING_MAX => {
                 let room = event.room.as_deref().map(|room| cut(room).into());
                 person.asked.push_back(Asked { name: cut(name.unwrap_or_default()).into(), room });
             }

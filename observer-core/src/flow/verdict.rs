@@ -35,8 +35,10 @@ pub enum Stage {
     Complete,
     /// Its time is up, and not all has come: it may still come late. At most once a case, and not after `Complete`.
     Overdue,
-    /// The verdict. Exactly once a case, and the last that is told of it.
+    /// The verdict. Once a case, and the last that is told of it.
     Verdict,
+    /// Instead of a verdict: the server refused what began it, so that nothing is to follow. The last that is told.
+    Refused,
 }
 
 /// One trigger of one flow, or one finding of another rule.

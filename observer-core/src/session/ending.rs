@@ -67,7 +67,9 @@ impl Ending {
                 if frame.header.opcode == Opcode::Close {
                     self.handle_close(direction, &frame, reporter);
                 }
-                if reporter.config.frames || (reporter.config.receipts && frame.header.opcode == Opcode::Close) {
+                if reporter.config.frames
+                    || (reporter.config.receipts && frame.header.opcode == Opcode::Close)
+                {
                     let round_trip = self.round_trip(direction, &frame, reporter);
                     reporter.record(Kind::Frame(Frame { round_trip, ..frame }));
                 }

@@ -1,0 +1,275 @@
+//! One case: what began it, who is to get something, and who has it.
+//!
+//! Owns how a case stands. Must not know other cases, nor what messages mean. Bounded: a slot for each connection that is
+//! to get something or got it, of which `mod.rs` bounds the sum.
+
+use core::time::Duration;
+
+use crate::flow::Chat;
+use crate::flow::Uid;
+use crate::flow::verdict::{Latency, TriggerSeen};
+use crate::record::ConnectionId;
+use crate::time::{MonotonicTime, Time};
+
+/// A room, as far as it is known; within, `None` is the room that has no name.
+pub(super) type Room = Option<Option<Box<str>>>;
+
+/// A case under way.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) number: u64,
+    pub(super) dialect: usize,
+    pub(super) flow: usize,
+    pub(super) chat: Chat,
+    pub(super) trigger: TriggerSeen,
+    pub(super) sender: ConnectionId,
+    pub(super) sender_uid: Option<Uid>,
+    pub(super) room: Room,
+    /// By connection, and then by expectation.
+    slots: Vec<Slot>,
+    /// What messages have that are expected.
+    pub(super) keys: Vec<u64>,
+    /// Connections of which it is not known whether they are meant.
+    pub(super) unknown: Vec<ConnectionId>,
+    /// The recipient is nobody who is known.
+    pub(super) is_unresolved: bool,
+    /// When its time is up.
+    pub(super) overdue_at: MonotonicTime,
+    /// When what is missing is lost.
+    pub(super) lost_at: MonotonicTime,
+    /// When the timer rings that is set.
+    pub(super) timer: MonotonicTime,
+    pub(super) is_overdue: bool,
+    pub(super) is_complete: bool,
+    /// Messages that are too much, and look like this case's.
+    pub(super) extras: Vec<u64>,
+    /// When the last of what had to come came.
+    pub(super) last_time: Time,
+    open: usize,
+}
+
+/// What one connection is to get.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) connection: ConnectionId,
+    pub(super) expectation: usize,
+    /// Whether it has to come.
+    pub(super) is_required: bool,
+    /// Whether the connection may have left before, unseen.
+    pub(super) is_doubtful: bool,
+    /// Whether it left before it came.
+    pub(super) has_left: bool,
+    /// Whether its end was not seen.
+    pub(super) end_unseen: bool,
+    pub(super) sent: Option<Time>,
+    pub(super) received: Option<Time>,
+    /// Number of the message among all that fulfilled something, which is their order.
+    pub(super) order: u64,
+}
+
+impl Slot {
+    pub(super) const fn new(connection: ConnectionId, expectation: usize, is_required: bool) -> Self {
+        Self {
+            connection,
+            expectation,
+            is_required,
+            is_doubtful: false,
+            has_left: false,
+            end_unseen: false,
+            sent: None,
+            received: None,
+            order: 0,
+        }
+    }
+
+    /// Whether it still has to come.
+    pub(super) const fn is_open(&self) -> bool {
+        self.is_required && self.received.is_none() && !self.has_left && !self.end_unseen
+    }
+
+    /// Whether it is one of those who were to get something, and did not leave without.
+    const fn counts(&self) -> bool {
+        self.received.is_some() || (self.is_required && !self.has_left) || self.sent.is_some()
+    }
+}
+
+/// How many there are, and how many have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) expected: usize,
+    pub(super) arrived: usize,
+    pub(super) left: usize,
+}
+
+impl Case {
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the case, and there is one caller")]
+    pub(super) fn new(
+        number: u64,
+        (dialect, flow): (usize, usize),
+        chat: Chat,
+        trigger: TriggerSeen,
+        sender_uid: Option<Uid>,
+        room: Room,
+        mut slots: Vec<Slot>,
+        within: Duration,
+        lost_after: Duration,
+    ) -> Self {
+        slots.sort_unstable_by_key(|slot| (slot.connection, slot.expectation));
+        let open = slots.iter().filter(|slot| slot.is_open()).count();
+        let begun = trigger.time;
+        let overdue_at = after(begun, within);
+        Self {
+            number,
+            dialect,
+            flow,
+            chat,
+            sender: trigger.party.connection,
+            sender_uid,
+            room,
+            slots,
+            keys: Vec::new(),
+            unknown: Vec::new(),
+            is_unresolved: false,
+            overdue_at,
+            lost_at: after(begun, lost_after),
+            timer: overdue_at,
+            is_overdue: false,
+            is_complete: false,
+            extras: Vec::new(),
+            last_time: begun,
+            open,
+            trigger,
+        }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn place(&self, connection: ConnectionId, expectation: usize) -> Result<usize, usize> {
+        self.slots
+            .binary_search_by_key(&(connection, expectation), |slot| (slot.connection, slot.expectation))
+    }
+
+    pub(super) fn slot(&self, connection: ConnectionId, expectation: usize) -> Option<&Slot> {
+        self.slots.get(self.place(connection, expectation).ok()?)
+    }
+
+    /// What a connection is to get, and got.
+    pub(super) fn slots_of(&self, connection: ConnectionId) -> impl Iterator<Item = &Slot> {
+        let from = self.slots.partition_point(|slot| slot.connection < connection);
+        let of = self.slots.get(from..).unwrap_or_default();
+        of.iter().take_while(move |slot| slot.connection == connection)
+    }
+
+    /// Whether anything may still be sent on a connection.
+    pub(super) fn waits_for(&self, connection: ConnectionId) -> bool {
+        self.slots_of(connection).any(|slot| slot.sent.is_none())
+    }
+
+    /// A connection gets something that is not required of it. Whether a slot is new.
+    pub(super) fn add(&mut self, connection: ConnectionId, expectation: usize) -> bool {
+        match self.place(connection, expectation) {
+            Ok(_) => false,
+            Err(place) => {
+                self.slots.insert(place, Slot::new(connection, expectation, false));
+                true
+            }
+        }
+    }
+
+    fn change(&mut self, connection: ConnectionId, expectation: usize, change: impl FnOnce(&mut Slot)) {
+        let place = self.place(connection, expectation);
+        if let Some(slot) = place.ok().and_then(|place| self.slots.get_mut(place)) {
+            let was_open = slot.is_open();
+            change(slot);
+            let is_open = slot.is_open();
+            self.open = self.open + usize::from(is_open) - usize::from(was_open);
+        }
+    }
+
+    /// It was sent.
+    pub(super) fn note_sent(&mut self, connection: ConnectionId, expectation: usize, time: Time, order: u64) {
+        self.change(connection, expectation, |slot| {
+            slot.sent = Some(time);
+            slot.order = order;
+        });
+    }
+
+    /// It was acknowledged.
+    pub(super) fn note_received(&mut self, connection: ConnectionId, expectation: usize, time: Time) {
+        self.last_time = self.last_time.max(time);
+        self.change(connection, expectation, |slot| slot.received = Some(time));
+    }
+
+    /// A connection is left, or is about to be. `is_over`: what it was sent and has not acknowledged it will not have.
+    pub(super) fn note_left(&mut self, connection: ConnectionId, is_over: bool, end_unseen: bool) {
+        let expectations: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.connection == connection && slot.is_open())
+            .filter(|slot| is_over || slot.sent.is_none())
+            .map(|slot| slot.expectation)
+            .collect();
+        for expectation in expectations {
+            self.change(connection, expectation, |slot| {
+                slot.has_left = !end_unseen;
+                slot.end_unseen = end_unseen;
+            });
+        }
+    }
+
+    /// Whether all is there that has to come, and everybody has it who may be meant.
+    pub(super) fn is_fulfilled(&self) -> bool {
+        self.open == 0 && !self.is_unresolved && !self.has_unseen_ends() && self.unknown_left() == 0
+    }
+
+    /// Whether all is there that has to come of those who are known.
+    pub(super) fn is_fulfilled_as_known(&self) -> bool {
+        self.open == 0 && !self.has_unseen_ends()
+    }
+
+    fn has_unseen_ends(&self) -> bool {
+        self.slots.iter().any(|slot| slot.end_unseen)
+    }
+
+    /// Of how many it is not known whether they were meant: those of them who got nothing.
+    pub(super) fn unknown_left(&self) -> usize {
+        let got = |connection| self.slots_of(connection).any(|slot| slot.received.is_some());
+        self.unknown.iter().filter(|connection| !got(**connection)).count()
+    }
+
+    /// How many were to get something, by connection, and have all of it.
+    pub(super) fn count(&self) -> Count {
+        let mut count = Count::default();
+        for of_one in self.slots.chunk_by(|one, other| one.connection == other.connection) {
+            if of_one.iter().any(Slot::counts) {
+                count.expected += 1;
+                let lacks = |slot: &Slot| {
+                    slot.received.is_none() && (slot.sent.is_some() || (slot.is_required && !slot.has_left))
+                };
+                count.arrived += usize::from(!of_one.iter().any(lacks));
+            } else if of_one.iter().any(|slot| slot.has_left) {
+                count.left += 1;
+            }
+        }
+        count
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        let begun = self.trigger.time;
+        let sent = || self.slots.iter().filter_map(|slot| slot.sent).map(|time| time.since(begun));
+        let received = || self.slots.iter().filter_map(|slot| slot.received).map(|time| time.since(begun));
+        Latency {
+            first_sent: sent().min(),
+            last_sent: sent().max(),
+            first_received: received().min(),
+            last_received: received().max(),
+        }
+    }
+}
+
+/// The moment so long after another.
+pub(super) fn after(time: Time, duration: Duration) -> MonotonicTime {
+    MonotonicTime(time.monotonic.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+}

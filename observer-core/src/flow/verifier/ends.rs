@@ -1,0 +1,206 @@
+//! The connections of a run, as the flows see them.
+//!
+//! Owns what was sent on each and not acknowledged, who is there, who was there, and what of it cannot be known. Must not
+//! know rules. Bounded: an entry a connection, kept after its end for as long as a case may name it, which `mod.rs`
+//! bounds; `LEFT_ROOMS_MAX` rooms that it has left.
+
+use std::collections::VecDeque;
+
+use crate::flow::members::{Members, Person, Standing};
+use crate::flow::verdict::Party;
+use crate::flow::{Chat, chat_of};
+use crate::record::{Connection, ConnectionId, Direction};
+use crate::time::Time;
+
+/// Rooms that a connection has left and may still get something of.
+const LEFT_ROOMS_MAX: usize = 8;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) chat: Chat,
+    pub(super) party: Party,
+    pub(super) standing: Standing,
+    pub(super) room: Option<Box<str>>,
+    pub(super) room_is_known: bool,
+    /// Rooms that it was in, and until when.
+    pub(super) left: VecDeque<(Option<Box<str>>, Time)>,
+    /// Whether its end was announced: by a close frame, a message, or the end itself.
+    pub(super) is_leaving: bool,
+    pub(super) closed: bool,
+    /// By the direction that bytes travel in.
+    streams: [Stream; 2],
+    /// Cases in which something is to come on this connection.
+    pub(super) expecting: VecDeque<u64>,
+    /// Cases that this connection began, in their order.
+    pub(super) own: VecDeque<u64>,
+    /// Messages from the server that no case explained, in their order.
+    pub(super) extras: VecDeque<u64>,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// What fulfils something and is not acknowledged: where it ends, the case, the expectation there.
+    pub(super) sent: VecDeque<(u64, u64, usize)>,
+    /// Up to where all is acknowledged, and when that was told.
+    pub(super) received: (u64, Time),
+    /// When the last hole became known.
+    pub(super) gap: Option<Time>,
+    /// When the last message came that cannot be read.
+    pub(super) unreadable: Option<Time>,
+}
+
+impl End {
+    pub(super) fn new(connection: &Connection) -> Self {
+        Self {
+            chat: chat_of(connection),
+            party: Party {
+                connection: connection.id,
+                client: connection.client,
+                claim: connection.client_claim.clone(),
+                name: None,
+                uid: None,
+            },
+            standing: Standing::Outside,
+            room: None,
+            room_is_known: false,
+            left: VecDeque::new(),
+            is_leaving: false,
+            closed: false,
+            streams: Default::default(),
+            expecting: VecDeque::new(),
+            own: VecDeque::new(),
+            extras: VecDeque::new(),
+        }
+    }
+
+    pub(super) const fn stream(&mut self, direction: Direction) -> &mut Stream {
+        let [client, server] = &mut self.streams;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+
+    pub(super) const fn seen(&self, direction: Direction) -> &Stream {
+        let [client, server] = &self.streams;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+
+    /// Takes over what is known of who is there. Whoever left is remembered as who they were, until somebody comes.
+    pub(super) fn refresh(&mut self, members: &Members, now: Time) {
+        let Some(person) = members.of(self.party.connection) else { return };
+        if self.is_as(person) {
+            return;
+        }
+        if self.standing == Standing::Member
+            && (self.room != person.room || person.standing != Standing::Member)
+        {
+            self.note_left_room(now);
+        }
+        if person.standing == Standing::Member {
+            self.is_leaving &= self.closed;
+            self.party.name = person.name.clone().or_else(|| self.party.name.take());
+            self.party.uid = person.uid.clone().or_else(|| self.party.uid.take());
+            self.room.clone_from(&person.room);
+            self.room_is_known = person.room_is_known;
+        } else if let Some(claim) = person.name_or_claim() {
+            self.party.name = Some(claim.into());
+        }
+        self.standing = person.standing;
+    }
+
+    fn is_as(&self, person: &Person) -> bool {
+        self.standing == person.standing
+            && self.room_is_known == person.room_is_known
+            && self.party.uid == person.uid
+            && self.party.name.as_deref() == person.name_or_claim()
+            && self.room == person.room
+    }
+
+    /// Whoever is there leaves, or begins to.
+    pub(super) fn note_left_room(&mut self, now: Time) {
+        if self.left.len() >= LEFT_ROOMS_MAX {
+            self.left.pop_front();
+        }
+        self.left.push_back((self.room.clone(), now));
+    }
+
+    /// Whether it left a room since then.
+    pub(super) fn has_left_since(&self, room: Option<&str>, since: Time) -> bool {
+        self.left.iter().any(|(left, at)| left.as_deref() == room && at.monotonic >= since.monotonic)
+    }
+
+    /// Whether it was a member of anything since then, and is no longer.
+    pub(super) fn was_member_since(&self, since: Time) -> bool {
+        self.left.iter().any(|(_, at)| at.monotonic >= since.monotonic)
+    }
+
+    /// What of it cannot be known since then, of one direction.
+    pub(super) fn is_unsure_since(&self, direction: Direction, since: Time) -> super::Causes {
+        let is_since = |at: Option<Time>| at.is_some_and(|at| at.monotonic >= since.monotonic);
+        let stream = self.seen(direction);
+        let mut causes = super::Causes::NONE;
+        if is_since(stream.gap) {
+            causes = causes.with(super::Cause::BytesMissing);
+        }
+        if is_since(stream.unreadable) {
+            causes = causes.with(super::Cause::Unreadable);
+        }
+        causes
+    }
+}
+
+/// What is known of all of a chat.
+#[derive(Debug, Default)]
+pub(super) struct ChatState {
+    /// What its server speaks, once it said something that tells.
+    pub(super) dialect: Option<usize>,
+    /// Connections that are open.
+    pub(super) open: usize,
+    /// When a client's bytes were last found missing, or a message unreadable.
+    pub(super) client_gap: Option<Time>,
+    pub(super) client_unreadable: Option<Time>,
+    /// When a connection came into view that had begun before.
+    pub(super) joined_late: Option<Time>,
+    /// When something was let go of at a bound.
+    pub(super) shed: Option<Time>,
+    /// What clients said before it was known what the server speaks.
+    pub(super) early: Vec<Early>,
+    pub(super) early_bytes: usize,
+    /// The last cases of each room, where their order counts.
+    pub(super) recent: std::collections::HashMap<Option<Box<str>>, VecDeque<u64>>,
+}
+
+/// Something that a client said before it was known what the server speaks.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) time: Time,
+    pub(super) connection: ConnectionId,
+    pub(super) opcode: crate::websocket::frame::Opcode,
+    pub(super) text: Box<str>,
+    /// By which it was read.
+    pub(super) dialect: usize,
+}
+
+impl ChatState {
+    /// Why there may be something that explains what came then, or later than so long before.
+    pub(super) fn may_explain(&self, since: Time) -> super::Causes {
+        let mut causes = super::Causes::NONE;
+        for (at, cause) in [
+            (self.client_gap, super::Cause::BytesMissing),
+            (self.client_unreadable, super::Cause::Unreadable),
+            (self.joined_late, super::Cause::StartedTooLate),
+            (self.shed, super::Cause::Limit),
+        ] {
+            if at.is_some_and(|at| at.monotonic >= since.monotonic) {
+                causes = causes.with(cause);
+            }
+        }
+        causes
+    }
+}

@@ -1,0 +1,546 @@
+//! What a case comes to.
+//!
+//! Owns the judging: of what is missing, what is too much, what is out of order, and of what cannot be told. Must not know
+//! how anything was matched. Bounded by [`DEVIATIONS_MAX`] a case.
+
+use super::{
+    Among, Case, Cause, Causes, Connection, ConnectionClosed, ConnectionId, Deviation, Direction, Fault, How,
+    LOOKED_BACK, Latency, Members, Open, Outcome, Party, Quote, Seen, Slot, Stage, Standing, Tell, Times,
+    Told, TriggerSeen, Verifier,
+};
+use crate::flow::dialect::Dialect;
+use crate::flow::flows::{Expectation, Flow, Part};
+use crate::flow::verdict::{DEVIATIONS_MAX, FlowTotals};
+use crate::time::Time;
+
+/// What was found of a case.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    pub(super) deviations: Vec<Deviation>,
+    pub(super) deviations_more: usize,
+    pub(super) causes: Causes,
+    is_violated: bool,
+    is_late: bool,
+}
+
+impl Judgement {
+    fn add(&mut self, deviation: Deviation) {
+        if deviation.fault == Fault::Late {
+            self.is_late = true;
+        } else {
+            self.is_violated = true;
+        }
+        if self.deviations.len() < DEVIATIONS_MAX {
+            self.deviations.push(deviation);
+        } else {
+            self.deviations_more += 1;
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.is_violated, self.causes.is_empty(), self.is_late) {
+            (true, _, _) => Outcome::Violated,
+            (false, false, _) => Outcome::Inconclusive,
+            (false, true, true) => Outcome::Late,
+            (false, true, false) => Outcome::Held,
+        }
+    }
+}
+
+impl FlowTotals {
+    /// Counts a case.
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        let [held, late, violated, inconclusive] = &mut self.outcomes;
+        *match outcome {
+            Outcome::Held => held,
+            Outcome::Late => late,
+            Outcome::Violated => violated,
+            Outcome::Inconclusive => inconclusive,
+        } += 1;
+    }
+}
+
+impl Verifier {
+    /// Ends a case: its verdict.
+    pub(super) fn conclude(&mut self, number: u64, cause: Causes, tell: Tell<'_>) {
+        let Some(case) = self.remove(number) else { return };
+        let judgement = self.judge(&case, cause, true);
+        let (count, latency) = (case.count(), case.latency());
+        let outcome = judgement.outcome();
+        if let Some(totals) = self.totals_of(case.dialect, case.flow) {
+            totals.count(outcome);
+            totals.received += count.arrived as u64;
+            let [first, last] = &mut totals.latency;
+            for (histogram, time) in [(first, latency.first_received), (last, latency.last_received)] {
+                if let Some(time) = time {
+                    histogram.record(time);
+                }
+            }
+        }
+        self.tell(Stage::Verdict, &case, &judgement, tell);
+    }
+
+    /// Tells how a case stands that goes on.
+    pub(super) fn tell_of(&mut self, stage: Stage, number: u64, tell: Tell<'_>) {
+        let Some(case) = self.cases.remove(&number) else { return };
+        let judgement = self.judge(&case, Causes::NONE, false);
+        self.tell(stage, &case, &judgement, tell);
+        self.cases.insert(number, case);
+    }
+
+    pub(super) fn tell(&self, stage: Stage, case: &Open, judgement: &Judgement, tell: Tell<'_>) {
+        let Some(dialect) = self.rules.dialects().get(case.dialect) else { return };
+        let Some(flow) = dialect.flows.flows.get(case.flow) else { return };
+        let count = case.count();
+        let told = Case {
+            number: case.number,
+            flow: &flow.name,
+            dialect: &dialect.name,
+            outcome: judgement.outcome(),
+            trigger: &case.trigger,
+            time: if stage == Stage::Complete { case.last_time } else { self.now },
+            expected: count.expected,
+            arrived: count.arrived,
+            others_unknown: case.unknown_left(),
+            left: count.left,
+            latency: case.latency(),
+            deviations: &judgement.deviations,
+            deviations_more: judgement.deviations_more,
+            causes: judgement.causes,
+        };
+        tell(&Told { stage, case: &told });
+    }
+
+    /// Looks at a case. `is_last`: what is too much is taken out of what is not explained.
+    fn judge(&mut self, case: &Open, cause: Causes, is_last: bool) -> Judgement {
+        let mut judgement = Judgement::default();
+        let rules = std::sync::Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(case.dialect) else { return judgement };
+        let Some(flow) = dialect.flows.flows.get(case.flow) else { return judgement };
+        for slot in case.slots() {
+            let Some(expected) = flow.expect.get(slot.expectation) else { continue };
+            self.judge_slot(case, flow, slot, expected, cause, is_last, &mut judgement);
+        }
+        if is_last {
+            for number in &case.extras {
+                self.judge_linked(case, flow, *number, &mut judgement);
+            }
+        }
+        if case.unknown_left() > 0 {
+            judgement.causes = judgement.causes.with(Cause::StartedTooLate);
+        }
+        judgement
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a slot is judged by all of it")]
+    fn judge_slot(
+        &mut self,
+        case: &Open,
+        flow: &Flow,
+        slot: &Slot,
+        expected: &Expectation,
+        cause: Causes,
+        is_last: bool,
+        judgement: &mut Judgement,
+    ) {
+        let begun = case.trigger.time;
+        if let Some(received) = slot.received {
+            if slot.is_required && received.since(begun) > flow.within {
+                judgement.add(self.deviation(Fault::Late, slot, expected, None));
+            }
+            return;
+        }
+        if !slot.is_required || slot.has_left {
+            return;
+        }
+        let direction = super::direction_of(flow, expected.to);
+        let mut causes = cause.and(self.lost_since(begun));
+        if let Some(end) = self.ends.get(&slot.connection) {
+            causes = causes.and(end.is_unsure_since(direction, begun));
+        }
+        if slot.end_unseen {
+            causes = causes.with(Cause::EndUnseen);
+        }
+        if slot.is_doubtful {
+            causes = causes.with(Cause::BytesMissing);
+        }
+        let instead = if slot.sent.is_none() { self.instead_of(case, slot, expected) } else { None };
+        let seen = instead.and_then(|number| {
+            if is_last {
+                self.remove_extra(number)?.content
+            } else {
+                self.extras.get(&number)?.content.clone()
+            }
+        });
+        if !causes.is_empty() {
+            judgement.causes = judgement.causes.and(causes);
+            return;
+        }
+        let fault = match (slot.sent.is_some(), seen.is_some()) {
+            (true, _) => Fault::Unacknowledged,
+            (false, true) => Fault::Altered,
+            (false, false) => Fault::Lost,
+        };
+        judgement.add(self.deviation(fault, slot, expected, seen));
+    }
+
+    /// What a connection was sent that looks like what it was to get, but for what it says.
+    fn instead_of(&self, case: &Open, slot: &Slot, expected: &Expectation) -> Option<u64> {
+        let end = self.ends.get(&slot.connection)?;
+        end.extras.iter().copied().find(|number| {
+            self.extras.get(number).is_some_and(|extra| {
+                let is_same_user = match (&extra.uid, &case.sender_uid) {
+                    (Some(one), Some(other)) => one == other,
+                    _ => true,
+                };
+                extra.link.is_none()
+                    && extra.time >= case.trigger.time
+                    && extra.dialect == case.dialect
+                    && expected.kinds.contains(&extra.kind)
+                    && is_same_user
+                    && (!expected.same.contains(&Part::To) || extra.to == case.trigger.to)
+            })
+        })
+    }
+
+    /// What is too much, and looks like this case's.
+    fn judge_linked(&mut self, case: &Open, flow: &Flow, number: u64, judgement: &mut Judgement) {
+        let Some(extra) = self.extras.get(&number) else { return };
+        let Some(link) = extra.link.filter(|link| link.case == case.number) else { return };
+        let Some(expected) = flow.expect.get(link.expectation) else { return };
+        let counts = match link.fault {
+            Fault::Duplicated => expected.times != Times::AtLeastOnce,
+            _ => flow.nobody_else,
+        };
+        if !counts {
+            return;
+        }
+        let causes = self.may_be_explained(number);
+        let Some(extra) = self.remove_extra(number) else { return };
+        if !causes.is_empty() {
+            judgement.causes = judgement.causes.and(causes);
+            return;
+        }
+        let Some(party) = self.ends.get(&extra.connection).map(|end| end.party.clone()) else { return };
+        let (sent, received) = (Some(extra.time), None);
+        let deviation =
+            Deviation { fault: link.fault, party, kind: extra.kind, seen: extra.content, sent, received };
+        judgement.add(deviation);
+    }
+
+    fn deviation(&self, fault: Fault, slot: &Slot, expected: &Expectation, seen: Option<Quote>) -> Deviation {
+        let party = self.ends.get(&slot.connection).map(|end| end.party.clone());
+        Deviation {
+            fault,
+            party: party.unwrap_or_else(|| nobody(slot.connection)),
+            kind: expected.kinds.join("|").into(),
+            seen,
+            sent: slot.sent,
+            received: slot.received,
+        }
+    }
+
+    fn lost_since(&self, since: Time) -> Causes {
+        match self.last_loss {
+            Some(at) if at.monotonic >= since.monotonic => Cause::CaptureLoss.into(),
+            _ => Causes::NONE,
+        }
+    }
+
+    /// Why something that was not seen may explain a message.
+    fn may_be_explained(&self, number: u64) -> Causes {
+        let Some(extra) = self.extras.get(&number) else { return Causes::NONE };
+        let hold = self.plans.get(extra.dialect).map_or(super::LOST_AFTER_LEAST, |plan| plan.hold);
+        let nanoseconds = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
+        let since = Time {
+            monotonic: crate::time::MonotonicTime(extra.time.monotonic.0.saturating_sub(nanoseconds)),
+            wall: extra.time.wall,
+        };
+        let chat = self.chats.get(&extra.chat);
+        let mut causes =
+            self.lost_since(since).and(chat.map_or(Causes::NONE, |chat| chat.may_explain(since)));
+        // Whoever is said to have sent it may be connected where nobody looks.
+        let is_known =
+            |uid| self.ends.values().any(|end| end.chat == extra.chat && end.party.uid.as_ref() == Some(uid));
+        if extra.uid.as_ref().is_some_and(|uid| !is_known(uid)) {
+            causes = causes.with(Cause::StartedTooLate);
+        }
+        causes
+    }
+
+    /// A message was not explained for as long as anything could have.
+    pub(super) fn judge_extra(&mut self, number: u64, tell: Tell<'_>) {
+        let causes = self.may_be_explained(number);
+        let Some(extra) = self.remove_extra(number) else { return };
+        let rules = std::sync::Arc::clone(&self.rules);
+        let plans = std::sync::Arc::clone(&self.plans);
+        let Some(dialect) = rules.dialects().get(extra.dialect) else { return };
+        let of_kind = plans.get(extra.dialect).and_then(|plan| plan.of(&extra.kind));
+        let Some(end) = self.ends.get(&extra.connection) else { return };
+        let party = end.party.clone();
+        let trigger = TriggerSeen {
+            time: extra.time,
+            party: party.clone(),
+            direction: Some(Direction::ServerToClient),
+            kind: extra.kind.clone(),
+            does: None,
+            to: extra.to,
+            recipient: None,
+            room: end.room.clone(),
+            content: extra.content.clone(),
+        };
+        let first = dialect.flows.flows.len() + dialect.flows.nevers.len();
+        for place in of_kind.map_or(&[][..], |of_kind| &of_kind.unsolicited) {
+            let Some(rule) = dialect.flows.unsolicited.get(*place) else { continue };
+            let deviation = Deviation {
+                fault: Fault::Unsolicited,
+                party: party.clone(),
+                kind: extra.kind.clone(),
+                seen: extra.content.clone(),
+                sent: Some(extra.time),
+                received: None,
+            };
+            self.find(dialect, first + place, &rule.name, extra.dialect, &trigger, deviation, causes, tell);
+        }
+    }
+
+    /// A finding of a rule that is no flow.
+    #[expect(clippy::too_many_arguments, reason = "all of it is told")]
+    fn find(
+        &mut self,
+        dialect: &Dialect,
+        place: usize,
+        name: &str,
+        dialect_number: usize,
+        trigger: &TriggerSeen,
+        deviation: Deviation,
+        causes: Causes,
+        tell: Tell<'_>,
+    ) {
+        let mut judgement = Judgement { causes, ..Judgement::default() };
+        if causes.is_empty() {
+            judgement.add(deviation);
+        }
+        let outcome = judgement.outcome();
+        if let Some(totals) = self.totals_of(dialect_number, place) {
+            totals.count(outcome);
+        }
+        self.last_number += 1;
+        let told = Case {
+            number: self.last_number,
+            flow: name,
+            dialect: &dialect.name,
+            outcome,
+            trigger,
+            time: self.now,
+            expected: 0,
+            arrived: 0,
+            others_unknown: 0,
+            left: 0,
+            latency: Latency::default(),
+            deviations: &judgement.deviations,
+            deviations_more: 0,
+            causes,
+        };
+        tell(&Told { stage: Stage::Verdict, case: &told });
+    }
+
+    /// What must not reach whoever is not logged in.
+    pub(super) fn judge_nevers(
+        &mut self,
+        seen: Seen<'_>,
+        nevers: &[usize],
+        members: &Members,
+        tell: Tell<'_>,
+    ) {
+        let Some(end) = self.ends.get(&seen.connection) else { return };
+        let asks = members.of(seen.connection).is_some_and(|person| person.name_or_claim().is_some());
+        let hold = u64::try_from(seen.plan.hold.as_nanos()).unwrap_or(u64::MAX);
+        let since = Time {
+            monotonic: crate::time::MonotonicTime(seen.time.monotonic.0.saturating_sub(hold)),
+            wall: seen.time.wall,
+        };
+        let is_outside = end.standing == Standing::Outside && !asks && !end.was_member_since(since);
+        let party = end.party.clone();
+        let rules = std::sync::Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
+        for number in nevers {
+            let place = dialect.flows.flows.len() + number;
+            if !is_outside {
+                if let Some(totals) = self.totals_of(seen.dialect, place) {
+                    totals.count(Outcome::Held);
+                }
+                continue;
+            }
+            let Some(rule) = dialect.flows.nevers.get(*number) else { continue };
+            let trigger = trigger_of(seen, party.clone());
+            let deviation = Deviation {
+                fault: Fault::Unexpected,
+                party: party.clone(),
+                kind: seen.event.kind.into(),
+                seen: seen.event.content.as_deref().map(Quote::of),
+                sent: Some(seen.time),
+                received: None,
+            };
+            self.find(dialect, place, &rule.name, seen.dialect, &trigger, deviation, Causes::NONE, tell);
+        }
+    }
+
+    /// A message fulfilled something: whether it came in order.
+    pub(super) fn count_orders(&mut self, seen: Seen<'_>, number: u64, orders: &[usize], tell: Tell<'_>) {
+        if orders.is_empty() {
+            return;
+        }
+        let rules = std::sync::Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
+        for order in orders {
+            let Some(rule) = dialect.flows.orders.get(*order) else { continue };
+            let before = match rule.among {
+                Among::Sender => self.later_of_sender(number, seen.connection, &rule.kinds),
+                Among::Room => self.otherwise_in_room(number, seen.connection, &rule.kinds),
+            };
+            let flows = &dialect.flows;
+            let place = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len() + order;
+            let Some(before) = before.and_then(|before| self.cases.get(&before)) else {
+                if let Some(totals) = self.totals_of(seen.dialect, place) {
+                    totals.count(Outcome::Held);
+                }
+                continue;
+            };
+            let Some(end) = self.ends.get(&seen.connection) else { continue };
+            let deviation = Deviation {
+                fault: Fault::Misordered,
+                party: end.party.clone(),
+                kind: seen.event.kind.into(),
+                seen: before.trigger.content.clone(),
+                sent: Some(seen.time),
+                received: None,
+            };
+            let Some(trigger) = self.cases.get(&number).map(|case| case.trigger.clone()) else { continue };
+            self.find(dialect, place, &rule.name, seen.dialect, &trigger, deviation, Causes::NONE, tell);
+        }
+    }
+
+    fn has_of(case: &Open, connection: ConnectionId, kinds: &[Box<str>], flow: &Flow) -> Option<u64> {
+        case.slots_of(connection)
+            .filter(|slot| slot.sent.is_some())
+            .find(|slot| {
+                let expected = flow.expect.get(slot.expectation);
+                expected.is_some_and(|expected| expected.kinds.iter().any(|kind| kinds.contains(kind)))
+            })
+            .map(|slot| slot.order)
+    }
+
+    fn flow_of(&self, case: &Open) -> Option<&Flow> {
+        self.rules.dialects().get(case.dialect)?.flows.flows.get(case.flow)
+    }
+
+    /// A case that the same sender began later, of which this connection has its message already.
+    fn later_of_sender(&self, number: u64, connection: ConnectionId, kinds: &[Box<str>]) -> Option<u64> {
+        let sender = self.cases.get(&number)?.sender;
+        let own = &self.ends.get(&sender)?.own;
+        own.iter().rev().take_while(|later| **later > number).take(LOOKED_BACK).copied().find(|later| {
+            self.cases.get(later).is_some_and(|case| {
+                self.flow_of(case).is_some_and(|flow| Self::has_of(case, connection, kinds, flow).is_some())
+            })
+        })
+    }
+
+    /// A case that this connection has the message of already, and somebody else has it later than this one's.
+    fn otherwise_in_room(&self, number: u64, connection: ConnectionId, kinds: &[Box<str>]) -> Option<u64> {
+        let case = self.cases.get(&number)?;
+        let flow = self.flow_of(case)?;
+        let recent = self.chats.get(&case.chat)?.recent.get(case.room.as_ref()?)?;
+        recent.iter().rev().copied().filter(|other| *other != number).find(|other| {
+            let Some(before) = self.cases.get(other) else { return false };
+            let Some(flow_before) = self.flow_of(before) else { return false };
+            if Self::has_of(before, connection, kinds, flow_before).is_none() {
+                return false;
+            }
+            before.slots().iter().filter(|slot| slot.connection != connection).take(LOOKED_BACK).any(|slot| {
+                let one = Self::has_of(before, slot.connection, kinds, flow_before);
+                let other = Self::has_of(case, slot.connection, kinds, flow);
+                matches!((one, other), (Some(one), Some(other)) if other < one)
+            })
+        })
+    }
+
+    /// How a connection ended, where that is asked for.
+    pub(super) fn judge_closing(
+        &mut self,
+        connection: &Connection,
+        closed: &ConnectionClosed<'_>,
+        tell: Tell<'_>,
+    ) {
+        let Some(end) = self.ends.get(&connection.id) else { return };
+        let Some(number) = self.chats.get(&end.chat).and_then(|state| state.dialect) else { return };
+        let party = end.party.clone();
+        let rules = std::sync::Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(number) else { return };
+        let causes = match closed.how {
+            How::StillOpen => return,
+            How::Evicted => Cause::Limit.into(),
+            How::Unseen => Cause::EndUnseen.into(),
+            How::CloseFrame | How::Fin | How::Rst => Causes::NONE,
+        };
+        let flows = &dialect.flows;
+        let first = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len() + flows.orders.len();
+        for (place, rule) in flows.closings.iter().enumerate() {
+            let is_right =
+                closed.how == How::CloseFrame && (rule.codes.is_empty() || rule.codes.contains(&closed.code));
+            if is_right && causes.is_empty() {
+                if let Some(totals) = self.totals_of(number, first + place) {
+                    totals.count(Outcome::Held);
+                }
+                continue;
+            }
+            let code = closed.code.map(|code| code.to_string()).unwrap_or_default();
+            let how = Quote::of(&[closed.how.name(), &code].join(" "));
+            let trigger = TriggerSeen {
+                time: self.now,
+                party: party.clone(),
+                direction: None,
+                kind: "".into(),
+                does: None,
+                to: None,
+                recipient: None,
+                room: None,
+                content: None,
+            };
+            let deviation = Deviation {
+                fault: Fault::WrongClose,
+                party: party.clone(),
+                kind: "".into(),
+                seen: Some(how),
+                sent: None,
+                received: None,
+            };
+            self.find(dialect, first + place, &rule.name, number, &trigger, deviation, causes, tell);
+        }
+    }
+}
+
+fn trigger_of(seen: Seen<'_>, party: Party) -> TriggerSeen {
+    TriggerSeen {
+        time: seen.time,
+        party,
+        direction: Some(seen.direction),
+        kind: seen.event.kind.into(),
+        does: seen.event.does(),
+        to: seen.event.recipient.clone(),
+        recipient: None,
+        room: seen.event.room.as_deref().map(Into::into),
+        content: seen.event.content.as_deref().map(Quote::of),
+    }
+}
+
+/// A connection of which nothing is known any more.
+fn nobody(connection: ConnectionId) -> Party {
+    Party {
+        connection,
+        client: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+        claim: None,
+        name: None,
+        uid: None,
+    }
+}

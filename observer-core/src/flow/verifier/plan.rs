@@ -1,0 +1,125 @@
+//! Where in a dialect's flows a message of each type has a part.
+//!
+//! Owns the index, which is made once a run. Must not know any message. Bounded by the rules.
+
+use core::time::Duration;
+use std::collections::HashMap;
+
+use crate::flow::Dialect;
+use crate::flow::flows::{Flow, Trigger, Whom};
+use crate::record::Direction;
+
+/// A dialect's flows, by the types of messages.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    of_kind: HashMap<Box<str>, OfKind>,
+    /// Flows that begin when somebody leaves.
+    pub(super) leaving: Vec<usize>,
+    /// Where this dialect's totals begin.
+    pub(super) totals: usize,
+    /// How long a message may go unexplained: as long as any case may take.
+    pub(super) hold: Duration,
+    /// Whether any order is asked for among all messages of a room.
+    pub(super) orders_rooms: bool,
+}
+
+/// Where messages of one type have a part. Numbers are places in the lists of a dialect's flows.
+#[derive(Debug, Default)]
+pub(super) struct OfKind {
+    /// Flows that it begins, by the direction that it travels in.
+    pub(super) begins: [Vec<usize>; 2],
+    /// Flows and the expectations there that it may fulfil, likewise.
+    pub(super) fulfils: [Vec<(usize, usize)>; 2],
+    /// From the server.
+    pub(super) nevers: Vec<usize>,
+    /// Likewise.
+    pub(super) unsolicited: Vec<usize>,
+    /// Likewise.
+    pub(super) orders: Vec<usize>,
+}
+
+/// Which way a message travels that is expected.
+pub(super) fn direction_of(flow: &Flow, to: Whom) -> Direction {
+    match (to, &flow.when) {
+        (Whom::Sender, Trigger::Message { from, .. }) => from.reverse(),
+        _ => Direction::ServerToClient,
+    }
+}
+
+impl Plan {
+    pub(super) fn new(dialect: &Dialect, totals: usize) -> Self {
+        let flows = &dialect.flows;
+        let hold = flows.flows.iter().map(super::lost_after).max().unwrap_or(super::LOST_AFTER_LEAST);
+        let mut plan = Self { totals, hold, ..Self::default() };
+        for (number, flow) in flows.flows.iter().enumerate() {
+            match &flow.when {
+                Trigger::Message { kinds, from, .. } => {
+                    for kind in kinds {
+                        plan.kind(kind).begins_mut(*from).push(number);
+                    }
+                }
+                Trigger::Leave => plan.leaving.push(number),
+            }
+            for (place, expectation) in flow.expect.iter().enumerate() {
+                let direction = direction_of(flow, expectation.to);
+                for kind in &expectation.kinds {
+                    plan.kind(kind).fulfils_mut(direction).push((number, place));
+                }
+            }
+        }
+        for (number, never) in flows.nevers.iter().enumerate() {
+            never.kinds.iter().for_each(|kind| plan.kind(kind).nevers.push(number));
+        }
+        for (number, unsolicited) in flows.unsolicited.iter().enumerate() {
+            unsolicited.kinds.iter().for_each(|kind| plan.kind(kind).unsolicited.push(number));
+        }
+        for (number, order) in flows.orders.iter().enumerate() {
+            order.kinds.iter().for_each(|kind| plan.kind(kind).orders.push(number));
+            plan.orders_rooms |= order.among == crate::flow::flows::Among::Room;
+        }
+        plan
+    }
+
+    /// Where messages of a type have a part, if anywhere.
+    pub(super) fn of(&self, kind: &str) -> Option<&OfKind> {
+        self.of_kind.get(kind)
+    }
+
+    fn kind(&mut self, kind: &str) -> &mut OfKind {
+        self.of_kind.entry(kind.into()).or_default()
+    }
+}
+
+impl OfKind {
+    pub(super) const fn begins(&self, direction: Direction) -> &Vec<usize> {
+        let [client, server] = &self.begins;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+
+    pub(super) const fn fulfils(&self, direction: Direction) -> &Vec<(usize, usize)> {
+        let [client, server] = &self.fulfils;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+
+    const fn begins_mut(&mut self, direction: Direction) -> &mut Vec<usize> {
+        let [client, server] = &mut self.begins;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+
+    const fn fulfils_mut(&mut self, direction: Direction) -> &mut Vec<(usize, usize)> {
+        let [client, server] = &mut self.fulfils;
+        match direction {
+            Direction::ClientToServer => client,
+            Direction::ServerToClient => server,
+        }
+    }
+}
