@@ -1,66 +1,13 @@
 //! Owns the behaviour of the real binary: messages, signals, exit statuses.
 
+mod support;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-/// A running server; killed when the test ends, however it ends.
-struct Program {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// Reads lines until one names an address that is listened on.
-    fn address(&mut self) -> SocketAddr {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the server ended");
-            if let Some((_, rest)) = line.split_once("ws://") {
-                return rest.split('/').next().unwrap().parse().unwrap();
-            }
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, signal).unwrap();
-    }
-
-    fn end(&mut self) -> (ExitStatus, String) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "the server does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
-        (status, rest)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::program::Program;
 
 fn upgrade(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
