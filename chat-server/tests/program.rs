@@ -96,10 +96,54 @@ fn wrong_usage_has_exit_status_2_and_says_what_is_right() {
         (["--ping-timeout", "0"], "ping interval of 0"),
         (["--max-connections", "0"], "at least one connection"),
         (["--allow-origin", "chat.example.org"], "https://chat.example.org"),
+        (
+            ["--fault", "dorp:every=7"],
+            "there are drop, duplicate, reorder, delay, misdeliver, alter, skip-user-list, unsolicited, \
+             silent-login, wrong-room",
+        ),
+        (["--fault", "drop:every=0"], "from 1 to"),
     ] {
         let (status, stderr) = Program::start(&arguments).end();
         assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(help), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_chat_that_is_broken_on_purpose_says_so_first_and_even_when_quiet() {
+    let faults = ["--fault", "drop:name=Bob", "--fault", "delay:ms=500,every=7"];
+    let arguments = ["--listen", "127.0.0.1:0", "--no-web", "--quiet"];
+    let mut program = Program::start(&[&arguments[..], &faults].concat());
+    let mut line = String::new();
+    program.stderr.read_line(&mut line).unwrap();
+    let end = "warning: THIS CHAT IS BROKEN ON PURPOSE, for tests of observer: \
+               --fault \"drop:every=1,name=Bob\" --fault \"delay:every=7,ms=500\"\n";
+    assert!(line.ends_with(end), "{line}");
+}
+
+#[test]
+fn only_the_long_help_has_the_faults_and_marks_them() {
+    let help = |option: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_chat-server")).arg(option).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!help("-h").contains("--fault"));
+    let long = help("--help");
+    for part in [
+        "--fault <SPEC>",
+        "For tests of observer: breaks the chat on purpose",
+        "  drop  ",
+        "  duplicate  ",
+        "  reorder  ",
+        "  delay  ",
+        "  misdeliver  ",
+        "  alter  ",
+        "  skip-user-list  ",
+        "  unsolicited  ",
+        "  silent-login  ",
+        "  wrong-room  ",
+    ] {
+        assert!(long.contains(part), "{part:?} is missing in {long}");
     }
 }
 
