@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::fault::Fault;
 use crate::origin::is_well_formed;
 
 /// What the server allows and how long it waits. [`Config::default`] suits a chat of a few thousand people.
@@ -63,6 +64,8 @@ pub struct Config {
     pub echo: bool,
     /// Longest message on `/echo`, in bytes; a longer one ends that connection with close 1009. Default 64 MiB.
     pub max_echo_message_bytes: usize,
+    /// What breaks the chat on purpose, for tests of observer. Default nothing.
+    pub faults: Vec<Fault>,
     /// What is written to standard error. Default [`Verbosity::Normal`].
     pub verbosity: Verbosity,
 }
@@ -81,7 +84,7 @@ pub enum Compression {
 /// Which events are written to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Warnings only.
+    /// Warnings only, and what faults do.
     Quiet,
     /// Start, stop, and everything that was refused, dropped or shed.
     Normal,
@@ -108,6 +111,7 @@ impl Default for Config {
             compression: Compression::Off,
             echo: false,
             max_echo_message_bytes: 64 * 1024 * 1024,
+            faults: Vec::new(),
             verbosity: Verbosity::Normal,
         }
     }

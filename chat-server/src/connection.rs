@@ -470,7 +470,7 @@ impl Chat {
                     _ => {}
                 }
                 let (membership, pressure) =
-                    server.hub.login(self.uid, &name, room.as_deref(), &self.mailbox);
+                    server.hub.login(self.uid, client, &name, room.as_deref(), &self.mailbox);
                 self.membership = Some(membership);
                 let uid = self.uid;
                 match &room {

@@ -6,6 +6,8 @@
 //! the mailboxes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::budget::Budget;
+use crate::fault::{Damage, Faults, Say};
+use crate::log::Escaped;
 use crate::mailbox::{Delivery, Mailbox};
 use crate::message::{Recipient, Refusal, Reply, User};
 use crate::statistics::Statistics;
@@ -25,6 +29,8 @@ pub(crate) struct Hub {
     closing: AtomicBool,
     statistics: Arc<Statistics>,
     budget: Arc<Budget>,
+    /// Asked about each login, say and leaving; there are none but in tests of observer.
+    faults: Option<Faults>,
 }
 
 /// A room's name; none is the room of those who name none.
@@ -44,10 +50,27 @@ struct Members {
     order: BTreeMap<u64, u32>,
 }
 
-struct Member {
+impl Members {
+    fn in_order(&self) -> impl Iterator<Item = &Member> {
+        self.order.values().filter_map(|uid| self.by_uid.get(uid))
+    }
+}
+
+/// Who is logged in.
+pub(crate) struct Member {
+    pub(crate) uid: u32,
     login: u64,
-    name: Arc<str>,
-    mailbox: Arc<Mailbox>,
+    /// What faults are told with; nothing else asks for it.
+    client: SocketAddr,
+    pub(crate) name: Arc<str>,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+/// Names a member in the log.
+impl fmt::Display for Member {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({} {})", self.client, self.uid, Escaped(&self.name))
+    }
 }
 
 /// What a message did to those who got it.
@@ -59,13 +82,14 @@ pub(crate) enum Pressure {
 }
 
 impl Hub {
-    pub(crate) fn new(statistics: Arc<Statistics>, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(statistics: Arc<Statistics>, budget: Arc<Budget>, faults: Option<Faults>) -> Self {
         Self {
             rooms: Mutex::default(),
             uids: Uids::new(),
             closing: AtomicBool::new(false),
             statistics,
             budget,
+            faults,
         }
     }
 
@@ -80,6 +104,7 @@ impl Hub {
     pub(crate) fn login(
         self: &Arc<Self>,
         uid: u32,
+        client: SocketAddr,
         name: &str,
         room: Option<&str>,
         mailbox: &Arc<Mailbox>,
@@ -91,16 +116,21 @@ impl Hub {
         rooms.logins += 1;
         let members = rooms.by_id.entry(room.clone()).or_default();
         members.order.insert(login, uid);
-        members.by_uid.insert(uid, Member { login, name: Arc::clone(&name), mailbox: Arc::clone(mailbox) });
-        let user_list = members
-            .order
-            .values()
-            .filter_map(|uid| members.by_uid.get(uid).map(|member| User { uid: *uid, name: &member.name }))
-            .collect();
-        let list = self.budget.frame(&Reply::UserList { user_list }.to_json());
-        let mut pressure = self.count(mailbox.put_user_list(list));
+        let member = Member { uid, login, client, name: Arc::clone(&name), mailbox: Arc::clone(mailbox) };
+        members.by_uid.insert(uid, member);
+        let damage = match &self.faults {
+            Some(faults) => faults.login(&members.in_order().collect::<Vec<_>>()),
+            None => Damage::default(),
+        };
+        let mut pressure = Pressure::None;
+        if !damage.is_without_user_list {
+            let user_list =
+                members.in_order().map(|member| User { uid: member.uid, name: &member.name }).collect();
+            let list = self.budget.frame(&Reply::UserList { user_list }.to_json());
+            pressure = self.count(mailbox.put_user_list(list));
+        }
         let frame = self.budget.frame(&Reply::Login { uid, name: &name, time: &local_time() }.to_json());
-        pressure = pressure.max(self.broadcast(members, &frame));
+        pressure = pressure.max(self.broadcast(members, &frame, damage));
         drop(rooms);
         self.statistics.logins.increment();
         (Membership { hub: Arc::clone(self), uid, name, room }, pressure)
@@ -117,19 +147,32 @@ impl Hub {
         if let Some(member) = members.by_uid.remove(&uid) {
             members.order.remove(&member.login);
         }
+        if let Some(faults) = &self.faults {
+            self.put_extra(faults.leave(uid));
+        }
         if members.by_uid.is_empty() {
             rooms.by_id.remove(room);
         } else if !self.closing.load(Ordering::Relaxed) {
             let frame = self.budget.frame(&Reply::Logout { uid, name, time: &local_time() }.to_json());
-            self.broadcast(members, &frame);
+            self.broadcast(members, &frame, Damage::default());
         }
     }
 
-    fn broadcast(&self, members: &Members, frame: &Bytes) -> Pressure {
-        members
+    fn broadcast(&self, members: &Members, frame: &Bytes, damage: Damage) -> Pressure {
+        let pressure = members
             .by_uid
             .values()
+            .filter(|member| !damage.withheld.contains(&member.uid))
             .map(|member| self.count(member.mailbox.put(frame.clone())))
+            .max()
+            .unwrap_or(Pressure::None);
+        pressure.max(self.put_extra(damage.extra))
+    }
+
+    fn put_extra(&self, extra: Vec<(Arc<Mailbox>, Bytes)>) -> Pressure {
+        extra
+            .into_iter()
+            .map(|(mailbox, frame)| self.count(mailbox.put(frame)))
             .max()
             .unwrap_or(Pressure::None)
     }
@@ -185,24 +228,40 @@ impl Membership {
         let unknown_uid = || Refusal::new("unknown_uid", "nobody with the uid in \"to_uid\" is logged in");
         let rooms = self.hub.lock();
         let members = rooms.by_id.get(&self.room).ok_or_else(unknown_uid)?;
-        let say = |time: &str| {
-            let reply = Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time };
+        let recipient = match to {
+            Recipient::All => None,
+            Recipient::User(uid) => Some(members.by_uid.get(&uid).ok_or_else(unknown_uid)?),
+        };
+        let time = local_time();
+        let frame = |content: &str| {
+            let reply = Reply::Say { from_uid: self.uid, to_uid: to.into(), content, time: &time };
             self.hub.budget.frame(&reply.to_json())
         };
-        let uid = match to {
-            Recipient::All => return Ok(self.hub.broadcast(members, &say(&local_time()))),
-            Recipient::User(uid) => uid,
-        };
-        let recipient = members.by_uid.get(&uid).ok_or_else(unknown_uid)?;
-        let frame = say(&local_time());
-        let mut pressure = self.hub.count(recipient.mailbox.put(frame.clone()));
+        let damage = self.damage(&rooms, to, content, &frame);
+        let frame = frame(content);
+        let Some(recipient) = recipient else { return Ok(self.hub.broadcast(members, &frame, damage)) };
+        let mut pressure = Pressure::None;
+        if !damage.withheld.contains(&recipient.uid) {
+            pressure = self.hub.count(recipient.mailbox.put(frame.clone()));
+        }
         if copy
-            && uid != self.uid
+            && recipient.uid != self.uid
             && let Some(speaker) = members.by_uid.get(&self.uid)
         {
             pressure = pressure.max(self.hub.count(speaker.mailbox.put(frame)));
         }
-        Ok(pressure)
+        Ok(pressure.max(self.hub.put_extra(damage.extra)))
+    }
+
+    /// What faults do to a say of this member.
+    fn damage(&self, rooms: &Rooms, to: Recipient, content: &str, frame: &dyn Fn(&str) -> Bytes) -> Damage {
+        let Some(faults) = &self.hub.faults else { return Damage::default() };
+        let Some(members) = rooms.by_id.get(&self.room) else { return Damage::default() };
+        let Some(sender) = members.by_uid.get(&self.uid) else { return Damage::default() };
+        let others = rooms.by_id.iter().filter(|(id, _)| **id != self.room);
+        let mut elsewhere: Vec<_> = others.flat_map(|(_, members)| members.by_uid.values()).collect();
+        elsewhere.sort_unstable_by_key(|member| member.login);
+        faults.say(&Say { sender, to, content, frame, room: members.in_order().collect(), elsewhere })
     }
 }
 
@@ -245,7 +304,7 @@ mod tests {
     use crate::mailbox::Mail;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(Arc::default(), budget()))
+        Arc::new(Hub::new(Arc::default(), budget(), None))
     }
 
     fn budget() -> Arc<Budget> {
@@ -254,6 +313,16 @@ mod tests {
 
     fn mailbox() -> Arc<Mailbox> {
         Arc::new(Mailbox::new(1000, 1 << 20, budget()))
+    }
+
+    fn login(
+        hub: &Arc<Hub>,
+        uid: u32,
+        name: &str,
+        room: Option<&str>,
+        mailbox: &Arc<Mailbox>,
+    ) -> (Membership, Pressure) {
+        hub.login(uid, SocketAddr::from(([127, 0, 0, 1], 1)), name, room, mailbox)
     }
 
     /// The JSON of all waiting frames, without their two- or four-byte headers.
@@ -272,8 +341,8 @@ mod tests {
     fn a_newcomer_gets_the_list_in_order_of_login_and_then_its_own_login() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (_ann, _) = hub.login(900_000_000, "Ann", None, &first);
-        let (_bob, _) = hub.login(100_000_000, "Bob", None, &second);
+        let (_ann, _) = login(&hub, 900_000_000, "Ann", None, &first);
+        let (_bob, _) = login(&hub, 100_000_000, "Bob", None, &second);
         let seen = read(&second);
         assert_eq!(
             seen[0],
@@ -286,10 +355,11 @@ mod tests {
     #[test]
     fn a_user_list_longer_than_a_queue_leaves_the_newcomer_its_whole_queue() {
         let hub = hub();
-        let others: Vec<_> = (1..=20).map(|uid| hub.login(uid, &"x".repeat(100), None, &mailbox())).collect();
+        let others: Vec<_> =
+            (1..=20).map(|uid| login(&hub, uid, &"x".repeat(100), None, &mailbox())).collect();
         let newcomer = Arc::new(Mailbox::new(1000, 1024, budget()));
-        let (_newcomer, pressure) = hub.login(21, "Newcomer", None, &newcomer);
-        let (_other, _) = hub.login(22, "Other", None, &mailbox());
+        let (_newcomer, pressure) = login(&hub, 21, "Newcomer", None, &newcomer);
+        let (_other, _) = login(&hub, 22, "Other", None, &mailbox());
         assert_eq!(pressure, Pressure::None);
         let seen = read(&newcomer);
         assert!(seen[0].len() > 1024 && seen[0].contains("Newcomer"), "{seen:?}");
@@ -301,12 +371,12 @@ mod tests {
     fn leaving_is_told_to_those_who_stay_unless_all_leave() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", None, &first);
-        let (bob, _) = hub.login(2, "Bob", None, &second);
+        let (ann, _) = login(&hub, 1, "Ann", None, &first);
+        let (bob, _) = login(&hub, 2, "Bob", None, &second);
         read(&first);
         drop(bob);
         assert!(read(&first)[0].starts_with(r#"{"type":"logout","uid":2,"name":"Bob""#));
-        let (bob, _) = hub.login(3, "Bob", None, &second);
+        let (bob, _) = login(&hub, 3, "Bob", None, &second);
         read(&first);
         hub.close();
         drop(bob);
@@ -319,8 +389,8 @@ mod tests {
     fn a_private_message_reaches_one_member_and_an_unknown_uid_nobody() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", None, &first);
-        let (_bob, _) = hub.login(2, "Bob", None, &second);
+        let (ann, _) = login(&hub, 1, "Ann", None, &first);
+        let (_bob, _) = login(&hub, 2, "Bob", None, &second);
         read(&first);
         read(&second);
         ann.say(Recipient::User(2), "psst", false).unwrap();
@@ -336,8 +406,8 @@ mod tests {
     fn a_private_message_comes_back_to_who_asks_for_a_copy_and_only_once() {
         let hub = hub();
         let (first, second) = (mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", None, &first);
-        let (_bob, _) = hub.login(2, "Bob", None, &second);
+        let (ann, _) = login(&hub, 1, "Ann", None, &first);
+        let (_bob, _) = login(&hub, 2, "Bob", None, &second);
         read(&first);
         read(&second);
         ann.say(Recipient::User(2), "psst", true).unwrap();
@@ -353,9 +423,9 @@ mod tests {
     fn rooms_do_not_hear_each_other() {
         let hub = hub();
         let (first, second, third) = (mailbox(), mailbox(), mailbox());
-        let (ann, _) = hub.login(1, "Ann", None, &first);
-        let (bob, _) = hub.login(2, "Bob", Some("7"), &second);
-        let (_cem, _) = hub.login(3, "Cem", Some("7"), &third);
+        let (ann, _) = login(&hub, 1, "Ann", None, &first);
+        let (bob, _) = login(&hub, 2, "Bob", Some("7"), &second);
+        let (_cem, _) = login(&hub, 3, "Cem", Some("7"), &third);
         assert_eq!(read(&first).len(), 2);
         assert!(read(&third)[0].ends_with(r#""user_list":[{"uid":2,"name":"Bob"},{"uid":3,"name":"Cem"}]}"#));
         read(&second);
@@ -371,7 +441,7 @@ mod tests {
     fn a_room_is_gone_with_its_last_member() {
         let hub = hub();
         for number in 0..1000 {
-            drop(hub.login(number, "Ann", Some(&number.to_string()), &mailbox()));
+            drop(login(&hub, number, "Ann", Some(&number.to_string()), &mailbox()));
         }
         assert!(hub.lock().by_id.is_empty());
     }

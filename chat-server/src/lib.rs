@@ -3,8 +3,8 @@
 //! This file owns the public face and must not hold logic. The parts, from the wire inwards: `server` (listeners, start
 //! and stop), `connection` (one client), `http` (its request), `origin` (which pages may connect), `websocket` (its
 //! bytes), `message` (the JSON), `hub` (who hears what, in one order), `mailbox` (what waits for a slow client), `budget`
-//! (what waits for all of them). Apart from them, `web` has the page, on a port of its own. All that peers can make grow
-//! is bounded in [`Config`].
+//! (what waits for all of them). Apart from them, `web` has the page, on a port of its own, and `fault` breaks the chat
+//! on purpose where a test of observer asks for it. All that peers can make grow is bounded in [`Config`].
 //!
 //! # Protocol
 //!
@@ -58,6 +58,7 @@
 mod budget;
 mod config;
 mod connection;
+mod fault;
 mod heartbeat;
 mod http;
 mod hub;
@@ -72,5 +73,6 @@ mod web;
 mod websocket;
 
 pub use config::{Compression, Config, Verbosity};
+pub use fault::Fault;
 pub use server::{Listeners, bind, run};
 pub use statistics::Summary;

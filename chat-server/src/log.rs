@@ -1,8 +1,8 @@
 //! Owns the lines on standard error: their form, their rate, and that they never hold the server up.
 //!
-//! Must not know the chat. Peers cause lines, so lines are bounded: at most [`BURST`] at once and [`PER_SECOND`] lasting;
-//! at most [`QUEUE`] wait for a reader of standard error that has stopped reading. What exceeds this is counted, and the
-//! count is written with the next line. A dozen kinds of lines do not pay for a logging framework with its filters and
+//! Must not know the chat. Peers cause lines, so lines are bounded: at most [`BURST`] at once and [`PER_SECOND`] lasting,
+//! but for what faults do; at most [`QUEUE`] wait for a reader of standard error that has stopped reading. What exceeds
+//! this is counted, and the count is written with the next line. A dozen kinds of lines do not pay for a logging framework with its filters and
 //! spans; text from peers is passed through [`Escaped`], so that it can neither forge lines nor control a terminal.
 
 use std::fmt;
@@ -80,6 +80,11 @@ impl Log {
         self.write(Verbosity::Verbose, "detail", line);
     }
 
+    /// What was broken on purpose. These lines have no rate, since a test needs each of them.
+    pub(crate) fn fault(&self, line: fmt::Arguments<'_>) {
+        self.queue("fault", line);
+    }
+
     /// Lines dropped so far.
     pub(crate) fn lines_dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -110,6 +115,10 @@ impl Log {
             self.drop_one();
             return;
         }
+        self.queue(level, line);
+    }
+
+    fn queue(&self, level: &str, line: fmt::Arguments<'_>) {
         let left_out = self.dropped_since_line.swap(0, Ordering::Relaxed);
         let time = local_time();
         let text = if left_out == 0 {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use chat_server::{Compression, Config, Listeners, Verbosity, bind, run};
+use chat_server::{Compression, Config, Fault, Listeners, Verbosity, bind, run};
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -115,6 +115,10 @@ struct Arguments {
     #[arg(long)]
     echo: bool,
 
+    /// For tests of observer: breaks the chat on purpose, repeatable
+    #[arg(long, value_name = "SPEC", hide_short_help = true, long_help = FAULT_HELP)]
+    fault: Vec<Fault>,
+
     /// Also write a line for each connection, login and logout
     #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
@@ -123,6 +127,29 @@ struct Arguments {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const FAULT_HELP: &str = "\
+For tests of observer: breaks the chat on purpose, repeatable. SPEC is FAULT or FAULT:KEY=VALUE,…, and FAULT one of
+
+  drop            one recipient of a say to all does not get it
+  duplicate       one recipient of a say to all gets it twice
+  reorder         one recipient of a say to all gets it behind the next one of its sender
+  delay           one recipient of a say gets it later; needs ms=N, 1 to 60000
+  misdeliver      a member who is neither sender nor addressee gets a private say, too
+  alter           one recipient of a say gets it with * behind its content
+  skip-user-list  a newcomer gets no user list
+  unsolicited     one recipient of a say gets another one behind it, which nobody said
+  silent-login    a member who was there before a newcomer does not get its login
+  wrong-room      a member of another room gets a say to all, too
+
+With every=N it strikes each Nth of the messages with which it could hit somebody, else each of them; others do not count. \
+It hits the member who joined last of those that it can hit, with name=NAME of those called so, and never the sender. Of \
+one message a member is hit once, by the fault that was given first: the strike of another one is lost. A copy that waits for its sender's next say comes \
+when one of the two leaves, at the latest.
+
+The log says so at the start, and has a line for each strike, also with --quiet: which fault, who is hit, in what.
+
+Example: --fault drop:every=7,name=Bob --fault delay:ms=500,every=10";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum CompressionOption {
@@ -156,6 +183,7 @@ impl Arguments {
             CompressionOption::NoContextTakeover => Compression::WithoutContextTakeover,
         };
         config.echo = self.echo;
+        config.faults.clone_from(&self.fault);
         config.verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, true) => Verbosity::Verbose,

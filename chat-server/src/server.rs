@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::connection;
+use crate::fault::Faults;
 use crate::http::Admission;
 use crate::hub::Hub;
 use crate::log::Log;
@@ -62,7 +63,7 @@ pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) statistics: Arc<Statistics>,
-    pub(crate) log: Log,
+    pub(crate) log: Arc<Log>,
     /// Where WebSocket clients connect.
     pub(crate) websockets: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -122,11 +123,12 @@ pub async fn run(
         let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
         addresses.context("cannot read a listener's address")
     };
-    let log = Log::start(config.verbosity).context("cannot start the thread that writes the log")?;
+    let log = Arc::new(Log::start(config.verbosity).context("cannot start the thread that writes the log")?);
     let statistics = Arc::<Statistics>::default();
     let budget = Arc::new(Budget::new(config.max_total_queued_bytes));
+    let faults = Faults::new(&config.faults, Arc::clone(&log), Arc::clone(&statistics));
     let server = Arc::new(Server {
-        hub: Arc::new(Hub::new(Arc::clone(&statistics), Arc::clone(&budget))),
+        hub: Arc::new(Hub::new(Arc::clone(&statistics), Arc::clone(&budget), faults)),
         budget,
         statistics,
         log,

@@ -1,66 +1,13 @@
 //! Owns the behaviour of the real binary: messages, signals, exit statuses.
 
+mod support;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-/// A running server; killed when the test ends, however it ends.
-struct Program {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// Reads lines until one names an address that is listened on.
-    fn address(&mut self) -> SocketAddr {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the server ended");
-            if let Some((_, rest)) = line.split_once("ws://") {
-                return rest.split('/').next().unwrap().parse().unwrap();
-            }
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(process, signal).unwrap();
-    }
-
-    fn end(&mut self) -> (ExitStatus, String) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "the server does not end");
-            thread::sleep(Duration::from_millis(10));
-        };
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
-        (status, rest)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::program::Program;
 
 fn upgrade(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -149,10 +96,54 @@ fn wrong_usage_has_exit_status_2_and_says_what_is_right() {
         (["--ping-timeout", "0"], "ping interval of 0"),
         (["--max-connections", "0"], "at least one connection"),
         (["--allow-origin", "chat.example.org"], "https://chat.example.org"),
+        (
+            ["--fault", "dorp:every=7"],
+            "there are drop, duplicate, reorder, delay, misdeliver, alter, skip-user-list, unsolicited, \
+             silent-login, wrong-room",
+        ),
+        (["--fault", "drop:every=0"], "from 1 to"),
     ] {
         let (status, stderr) = Program::start(&arguments).end();
         assert_eq!(status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(help), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_chat_that_is_broken_on_purpose_says_so_first_and_even_when_quiet() {
+    let faults = ["--fault", "drop:name=Bob", "--fault", "delay:ms=500,every=7"];
+    let arguments = ["--listen", "127.0.0.1:0", "--no-web", "--quiet"];
+    let mut program = Program::start(&[&arguments[..], &faults].concat());
+    let mut line = String::new();
+    program.stderr.read_line(&mut line).unwrap();
+    let end = "warning: THIS CHAT IS BROKEN ON PURPOSE, for tests of observer: \
+               --fault \"drop:every=1,name=Bob\" --fault \"delay:every=7,ms=500\"\n";
+    assert!(line.ends_with(end), "{line}");
+}
+
+#[test]
+fn only_the_long_help_has_the_faults_and_marks_them() {
+    let help = |option: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_chat-server")).arg(option).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!help("-h").contains("--fault"));
+    let long = help("--help");
+    for part in [
+        "--fault <SPEC>",
+        "For tests of observer: breaks the chat on purpose",
+        "  drop  ",
+        "  duplicate  ",
+        "  reorder  ",
+        "  delay  ",
+        "  misdeliver  ",
+        "  alter  ",
+        "  skip-user-list  ",
+        "  unsolicited  ",
+        "  silent-login  ",
+        "  wrong-room  ",
+    ] {
+        assert!(long.contains(part), "{part:?} is missing in {long}");
     }
 }
 
