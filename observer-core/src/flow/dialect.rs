@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::flows::Flows;
 use super::pointer::Pointer;
-use super::transform::{self, Chain};
+use super::transform::{self, Chain, FieldTexts};
 use super::tree::{Asked, RowsAt, Slot, Value};
 use crate::record::Direction;
 use crate::websocket::frame::Opcode;
@@ -94,14 +94,22 @@ pub struct MessageRule {
 }
 
 impl MessageRule {
-    /// What a name that a client sent may be in this message.
-    pub fn names<'s>(&'s self, sent: &'s str) -> impl Iterator<Item = Cow<'s, str>> {
-        self.name_through.iter().filter_map(|chain| transform::apply(chain, sent))
+    /// What a name that a client sent may be in this message; `fields` are those that stood beside it.
+    pub fn names<'s>(
+        &'s self,
+        sent: &'s str,
+        fields: &'s FieldTexts<'s>,
+    ) -> impl Iterator<Item = Cow<'s, str>> {
+        self.name_through.iter().filter_map(|chain| transform::apply(chain, sent, fields))
     }
 
-    /// What a content that a client sent may be in this message.
-    pub fn contents<'s>(&'s self, sent: &'s str) -> impl Iterator<Item = Cow<'s, str>> {
-        self.content_through.iter().filter_map(|chain| transform::apply(chain, sent))
+    /// What a content that a client sent may be in this message; `fields` are those that stood beside it.
+    pub fn contents<'s>(
+        &'s self,
+        sent: &'s str,
+        fields: &'s FieldTexts<'s>,
+    ) -> impl Iterator<Item = Cow<'s, str>> {
+        self.content_through.iter().filter_map(|chain| transform::apply(chain, sent, fields))
     }
 }
 

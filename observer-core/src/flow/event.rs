@@ -68,6 +68,14 @@ impl Event<'_> {
 pub struct Fields<'a>(pub Vec<(&'a str, Value<'a>)>);
 
 impl Fields<'_> {
+    /// The text of a field, where that is a string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.0.iter().find(|(called, _)| *called == name) {
+            Some((_, Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -4,16 +4,16 @@
 //! docs/flows.schema.json describe it, and a test compares. Must not know files, nor how messages are read. Bounded:
 //! [`RULES_BYTES_MAX`] and the constants below it.
 
+mod flows;
 mod keys;
+mod through;
 
 use toml::de::{DeTable, DeValue};
 
 pub use self::keys::RuleError;
 use self::keys::{Entry, Keys, Source};
 use super::dialect::{Act, Dialect, Field, MessageRule, Places, Scalar, Users};
-use super::flows::Flows;
 use super::pointer::Pointer;
-use super::transform::{Chain, STEPS_MAX, Step};
 use super::tree::Asked;
 use crate::record::Direction;
 
@@ -27,25 +27,36 @@ const SCHEMA: &str = "1";
 const MESSAGES_MAX: usize = 64;
 /// Pointers in `has`, in `lacks`, in `when`; values for one of these; fields.
 const ENTRIES_MAX: usize = 16;
-/// Chains that something may have come through.
-const CHAINS_MAX: usize = 8;
 /// A name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// Any other string, in bytes.
 const STRING_BYTES_MAX: usize = 256;
 
-const FILE_KEYS: &[&str] = &["schema", "name", "title", "read", "message"];
+const FILE_KEYS: &[&str] = &[
+    "schema",
+    "name",
+    "title",
+    "read",
+    "members",
+    "message",
+    "flow",
+    "never",
+    "unsolicited",
+    "order",
+    "close",
+];
 const READ_KEYS: &[&str] = &["opcodes", "strip_prefix"];
 const MESSAGE_KEYS: &[&str] = &[
     "type", "from", "does", "own", "when", "has", "lacks", "uid", "name", "room", "to", "everyone",
     "content", "code", "time", "users", "fields", "through",
 ];
+const MEMBERS_KEYS: &[&str] = &["join"];
 const USERS_KEYS: &[&str] = &["list", "map", "uid", "name"];
-const THROUGH_KEYS: &[&str] = &["name", "content"];
-const STEP_KEYS: &[&str] = &["prefix"];
 
 const DIRECTIONS: [(&str, Direction); 2] =
     [("client", Direction::ClientToServer), ("server", Direction::ServerToClient)];
+/// What makes somebody a member, and whether that is connecting.
+const JOINING: [(&str, bool); 2] = [("message", false), ("connection", true)];
 const OPCODES: [(&str, usize); 2] = [("text", 0), ("binary", 1)];
 
 /// Reads a rule file. A byte order mark and line ends of either kind are fine.
@@ -58,8 +69,12 @@ pub fn parse(text: &str) -> Result<Dialect, RuleError> {
         return Err(source.error(0, "", format!("a rule file has at most {RULES_BYTES_MAX} bytes")));
     }
     let document = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        source.error(at, "", format!("this is not TOML: {}", error.message()))
+        let at = error.span().unwrap_or_default();
+        let what = match error.message() {
+            message @ "duplicate key" => format!("{message} `{}`", text.get(at.clone()).unwrap_or_default()),
+            message => message.to_owned(),
+        };
+        source.error(at.start, "", format!("this is not TOML: {what}"))
     })?;
     let file = Keys::new(source, String::new(), 0, document.get_ref(), FILE_KEYS)?;
     let schema = file.need("schema", "`schema = 1` says which version of the language the file is in")?;
@@ -81,11 +96,17 @@ pub fn parse(text: &str) -> Result<Dialect, RuleError> {
         Some(read) => how_to_read(&read.keys(READ_KEYS, "a table: [read]")?)?,
         None => ([true, false], ""),
     };
+    let connecting_joins = match file.get("members") {
+        Some(members) => joining(&members.keys(MEMBERS_KEYS, "a table: [members]")?)?,
+        None => false,
+    };
     let entries = file.need("message", "at least one [[message]] says how to read something")?;
+    let entries = entries.list(MESSAGES_MAX, "a list of tables: [[message]]")?;
+    let client_fields = client_fields(&entries);
     let mut messages: Vec<MessageRule> = Vec::new();
-    for (number, entry) in entries.list(MESSAGES_MAX, "a list of tables: [[message]]")?.iter().enumerate() {
+    for (number, entry) in entries.iter().enumerate() {
         let keys = entry.keys_at(place(number, entry), MESSAGE_KEYS, "a list of tables: [[message]]")?;
-        let rule = message(&keys)?;
+        let rule = message(&keys, &client_fields)?;
         if let Some(earlier) = messages.iter().position(|earlier| takes_all_of(earlier, &rule)) {
             let problem = format!(
                 "message {} takes all that this one would: change `when`, or leave it out",
@@ -95,23 +116,39 @@ pub fn parse(text: &str) -> Result<Dialect, RuleError> {
         }
         messages.push(rule);
     }
+    let flows = flows::flows(&file, &messages, connecting_joins)?;
     Ok(Dialect {
         name: name.into(),
         title: title.into(),
         opcodes,
         prefix: prefix.into(),
         messages,
-        connecting_joins: false,
-        flows: Flows::default(),
+        connecting_joins,
+        flows,
     })
+}
+
+/// Which one of a list of tables it is, for errors.
+fn numbered(key: &str, number: usize, called: Option<&str>) -> String {
+    let called = called.map_or_else(String::new, |called| format!(" `{called}`"));
+    format!("{key} {}{called}", number + 1)
 }
 
 /// Which message it is, for errors.
 fn place(number: usize, entry: &Entry<'_>) -> String {
-    let said = |key: &str| entry.value().get(key).and_then(|value| value.get_ref().as_str());
-    let kind = said("type").map_or_else(String::new, |kind| format!(" `{kind}`"));
-    let from = said("from").map_or_else(String::new, |from| format!(" from the {from}"));
-    format!("message {}{kind}{from}", number + 1)
+    let from = entry.said("from").map_or_else(String::new, |from| format!(" from the {from}"));
+    numbered("message", number, entry.said("type")) + &from
+}
+
+/// The names of all `fields` of what clients send.
+fn client_fields<'t>(messages: &[Entry<'t>]) -> Vec<&'t str> {
+    let of_client = messages.iter().filter(|message| message.said("from") != Some("server"));
+    let fields = of_client.filter_map(|message| message.value().get("fields")?.get_ref().as_table());
+    fields.flat_map(DeTable::keys).map(|name| &**name.get_ref()).collect()
+}
+
+fn joining(members: &Keys<'_>) -> Result<bool, RuleError> {
+    members.get("join").map_or(Ok(false), |join| join.one_of(&JOINING))
 }
 
 fn how_to_read<'t>(read: &Keys<'t>) -> Result<([bool; 2], &'t str), RuleError> {
@@ -128,27 +165,28 @@ fn how_to_read<'t>(read: &Keys<'t>) -> Result<([bool; 2], &'t str), RuleError> {
     Ok((opcodes, prefix.unwrap_or_default()))
 }
 
-fn message(keys: &Keys<'_>) -> Result<MessageRule, RuleError> {
+fn message(keys: &Keys<'_>, client_fields: &[&str]) -> Result<MessageRule, RuleError> {
     let kind = name(&keys.need("type", "what is a message like this called?")?)?;
     let from = keys.get("from").map(|from| from.one_of(&DIRECTIONS)).transpose()?;
     let acts = Act::ALL.map(|act| (act.name(), act));
-    let does = keys.get("does").map(|does| does.one_of(&acts)).transpose()?;
+    let does = match keys.get("does") {
+        Some(entry) => {
+            let does = entry.one_of(&acts)?;
+            if from == Some(Direction::ClientToServer) && matches!(does, Act::List | Act::Refuse) {
+                let problem = format!("is \"{}\", which only a server's message does", does.name());
+                return Err(entry.error(problem));
+            }
+            Some(does)
+        }
+        None => None,
+    };
     let own = match keys.get("own") {
         Some(own) if from != Some(Direction::ServerToClient) => {
             return Err(own.error("tells to whom a server sends this: it needs from = \"server\""));
         }
         own => own.map(|own| own.boolean()).transpose()?,
     };
-    let [name_through, content_through] = match keys.get("through") {
-        Some(through) if from != Some(Direction::ServerToClient) => {
-            return Err(through.error("tells what a server makes of words: it needs from = \"server\""));
-        }
-        Some(through) => {
-            let through = through.keys(THROUGH_KEYS, "a table")?;
-            [chains(through.get("name"))?, chains(through.get("content"))?]
-        }
-        None => [chains(None)?, chains(None)?],
-    };
+    let [name_through, content_through] = through::through(keys, from, client_fields)?;
     let places = places(keys)?;
     let lacking = match does {
         Some(Act::Join) if places.name.is_none() && places.uid.is_none() => {
@@ -159,6 +197,7 @@ fn message(keys: &Keys<'_>) -> Result<MessageRule, RuleError> {
         }
         Some(Act::Say) if places.content.is_none() => Some("`content`: what is said?"),
         Some(Act::List) if places.users.is_none() => Some("`users`: who is present?"),
+        Some(Act::Subscribe | Act::Unsubscribe) if places.room.is_none() => Some("`room`: which one?"),
         _ => None,
     };
     if let (Some(lacking), Some(does)) = (lacking, does) {
@@ -251,26 +290,6 @@ fn users(entry: &Entry<'_>, has: &[Pointer]) -> Result<Users<Pointer>, RuleError
         );
     }
     Ok(Users { at: Field { needed: has.contains(&at), at }, rows: None, is_map, uid, name })
-}
-
-fn chains(entry: Option<Entry<'_>>) -> Result<Vec<Chain>, RuleError> {
-    let Some(entry) = entry else { return Ok(vec![Chain::new()]) };
-    let expected = "a list of lists of steps, such as [[\"html_escape\", \"nl2br\"]]";
-    entry
-        .list(CHAINS_MAX, expected)?
-        .iter()
-        .map(|chain| chain.any_list(STEPS_MAX, expected)?.iter().map(step).collect())
-        .collect()
-}
-
-fn step(entry: &Entry<'_>) -> Result<Step, RuleError> {
-    if entry.value().is_table() {
-        let keys = entry.keys(STEP_KEYS, "a table")?;
-        let prefix = keys.need("prefix", "what stands in front?")?.string(STRING_BYTES_MAX)?;
-        return Ok(Step::Prefix(prefix.into()));
-    }
-    let known = Step::NAMED.each_ref().map(|(name, step)| (*name, step));
-    Ok(entry.one_of(&known)?.clone())
 }
 
 fn pointer(entry: &Entry<'_>) -> Result<Pointer, RuleError> {

@@ -91,6 +91,11 @@ impl<'t> Keys<'t> {
     pub(super) fn error(&self, problem: impl Into<String>) -> RuleError {
         self.source.error(self.at, &self.place, problem)
     }
+
+    /// In words, for errors.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
 }
 
 /// What stands behind a key, or one of several things that do.
@@ -109,6 +114,16 @@ impl<'t> Entry<'t> {
 
     pub(super) fn error(&self, problem: impl fmt::Display) -> RuleError {
         self.source.error(self.value.span().start, &self.place, format!("{} {problem}", self.name))
+    }
+
+    /// An error about a word that is not known.
+    pub(super) fn nearest(&self, problem: &str, said: &str, known: &[&str]) -> RuleError {
+        self.error(format_args!("{problem}{}", instead(said, known)))
+    }
+
+    /// The string under a key, if this is a table that has one there.
+    pub(super) fn said(&self, key: &str) -> Option<&'t str> {
+        self.value().get(key)?.get_ref().as_str()
     }
 
     pub(super) fn wrong_type(&self, expected: &str) -> RuleError {
@@ -228,6 +243,7 @@ fn instead(said: &str, known: &[&str]) -> String {
         .filter(|(distance, word)| *distance <= 1.max(word.len() / 3));
     match nearest {
         Some((_, word)) => format!("; did you mean `{word}`?"),
+        None if known.is_empty() => String::new(),
         None => format!("; there are {}", known.join(", ")),
     }
 }

@@ -1,6 +1,15 @@
 //! What is said of rule files.
 
+use super::flows::{
+    CLOSE_KEYS, CODES, CODES_WITHOUT_FRAME, EXPECT_KEYS, FLOW_KEYS, FLOWS_MAX, KINDS_KEYS, NO_CODE,
+    ORDER_KEYS, WHEN_KEYS,
+};
+use super::through::{CHAINS_MAX, PREFIX_KEYS, PREFIX_OF_KEYS, THROUGH_KEYS};
 use super::*;
+use crate::flow::flows::{Addressed, Among, Times, Whom};
+use crate::flow::transform::{Chain, STEPS_MAX, Step};
+
+mod flows;
 
 const HEAD: &str = "schema = 1\nname = \"x\"\n";
 
@@ -37,7 +46,12 @@ fn a_byte_order_mark_and_any_line_ends_are_fine() {
 fn what_is_not_toml_is_told_with_its_line() {
     let told = wrong("schema = 1\nname = \"x\n");
     assert!(told.starts_with("line 2: this is not TOML: "), "{told}");
-    assert!(wrong("schema = 1\nschema = 1\n").starts_with("line 2: this is not TOML: "));
+}
+
+#[test]
+fn a_key_that_stands_twice_is_named() {
+    assert_eq!(wrong("schema = 1\nschema = 1\n"), "line 2: this is not TOML: duplicate key `schema`");
+    assert_eq!(wrong_in_message("when = { \"/b\" = 1 }"), "line 7: this is not TOML: duplicate key `when`");
 }
 
 #[test]
@@ -178,6 +192,8 @@ fn what_makes_no_sense_together_is_told() {
         ("does = \"say\"", "needs `content`"),
         ("does = \"leave\"", "needs `uid`"),
         ("does = \"list\"", "needs `users`"),
+        ("does = \"subscribe\"", "a message that does \"subscribe\" needs `room`: which one?"),
+        ("does = \"unsubscribe\"", "needs `room`"),
         ("users = { uid = \"/a\" }", "needs either `list`"),
         ("users = { list = \"/a\", map = \"/b\" }", "needs either `list`"),
         ("users = { list = \"/a\" }", "needs `uid` or `name`"),
@@ -190,10 +206,47 @@ fn what_makes_no_sense_together_is_told() {
         let found = wrong_in_message(text);
         assert!(found.contains(told), "{text}: {found}");
     }
-    for text in ["own = true", "through = { name = [[\"html_escape\"]] }"] {
+    for (text, told) in [
+        ("own = true", "needs from = \"server\""),
+        ("through = { name = [[\"html_escape\"]] }", "needs from = \"server\""),
+        ("does = \"refuse\"", "`does` is \"refuse\", which only a server's message does"),
+        ("does = \"list\"\nusers = { list = \"/l\", name = \"\" }", "which only a server's message does"),
+    ] {
         let found =
             wrong(&format!("{HEAD}[[message]]\ntype = \"a\"\nfrom = \"client\"\nhas = \"/a\"\n{text}"));
-        assert!(found.contains("needs from = \"server\""), "{found}");
+        assert!(found.contains(told), "{found}");
+    }
+}
+
+#[test]
+fn a_prefix_is_of_a_field_that_a_client_s_message_has() {
+    let file = |step: &str| {
+        format!(
+            "{HEAD}[[message]]\ntype = \"a\"\nfrom = \"client\"\nhas = \"/a\"\nfields = {{ to_name = \"/n\" }}\n\
+             [[message]]\ntype = \"b\"\nfrom = \"server\"\nhas = \"/b\"\nfields = {{ other = \"/o\" }}\n\
+             through = {{ content = [[{step}]] }}"
+        )
+    };
+    let dialect =
+        parse(&file("{ prefix_of = \"to_name\", through = [\"nl2br\", { prefix = \"x\" }] }")).unwrap();
+    let through = vec![Step::Nl2br, Step::Prefix("x".into())];
+    assert_eq!(dialect.messages[1].content_through, [[Step::PrefixOf { field: "to_name".into(), through }]]);
+    for (step, told) in [
+        (
+            "{ prefix_of = \"to_nmae\" }",
+            "line 13, in `content` of `through` of message 2 `b` from the server: `prefix_of` is \"to_nmae\", and no \
+             message from the client has such a field; did you mean `to_name`?",
+        ),
+        ("{ prefix_of = \"other\" }", "no message from the client has such a field; there are to_name"),
+        ("{ prefix_of = \"to_name\", trough = [] }", "there is no key `trough`; did you mean `through`?"),
+        (
+            "{ prefix_of = \"to_name\", through = [{ prefix_of = \"to_name\" }] }",
+            "`prefix_of` within `prefix_of`",
+        ),
+        ("{ prefix = \"x\", through = [] }", "there is no key `through`; there are prefix"),
+    ] {
+        let found = wrong(&file(step));
+        assert!(found.contains(told), "{step}: {found}");
     }
 }
 
@@ -304,7 +357,15 @@ fn the_json_schema_knows_the_same_keys() {
         ("/$defs/message", MESSAGE_KEYS),
         ("/$defs/users", USERS_KEYS),
         ("/$defs/message/properties/through", THROUGH_KEYS),
-        ("/$defs/step/anyOf/1", STEP_KEYS),
+        ("/$defs/step/anyOf/1", PREFIX_KEYS),
+        ("/$defs/step/anyOf/2", PREFIX_OF_KEYS),
+        ("/properties/members", MEMBERS_KEYS),
+        ("/$defs/flow", FLOW_KEYS),
+        ("/$defs/flow/properties/when", WHEN_KEYS),
+        ("/$defs/expect", EXPECT_KEYS),
+        ("/$defs/some", KINDS_KEYS),
+        ("/$defs/order", ORDER_KEYS),
+        ("/$defs/close", CLOSE_KEYS),
     ] {
         let table = schema.pointer(at).unwrap();
         assert_eq!(keys(&table["properties"]), sorted(known), "{at}");
@@ -320,9 +381,18 @@ fn the_json_schema_knows_the_same_words() {
         ("/$defs/message/properties/does/enum", Act::ALL.map(Act::name).to_vec()),
         ("/$defs/opcode/enum", OPCODES.map(|(word, _)| word).to_vec()),
         ("/$defs/step/anyOf/0/enum", Step::NAMED.map(|(word, _)| word).to_vec()),
+        ("/properties/members/properties/join/enum", JOINING.map(|(word, _)| word).to_vec()),
+        ("/$defs/flow/properties/when/properties/from/enum", DIRECTIONS.map(|(word, _)| word).to_vec()),
+        ("/$defs/flow/properties/when/properties/to/enum", Addressed::NAMED.map(|(word, _)| word).to_vec()),
+        ("/$defs/expect/properties/to/enum", Whom::NAMED.map(|(word, _)| word).to_vec()),
+        ("/$defs/expect/properties/times/enum", Times::NAMED.map(|(word, _)| word).to_vec()),
+        ("/$defs/order/properties/among/enum", Among::NAMED.map(|(word, _)| word).to_vec()),
     ] {
         assert_eq!(schema.pointer(at).unwrap(), &serde_json::json!(words), "{at}");
     }
+    let code = &schema["$defs"]["code"]["anyOf"];
+    assert_eq!(code[0]["not"]["enum"], serde_json::json!(CODES_WITHOUT_FRAME));
+    assert_eq!(code[1]["const"], NO_CODE);
 }
 
 #[test]
@@ -341,6 +411,18 @@ fn the_json_schema_knows_the_same_bounds() {
         ("/$defs/message/properties/fields/maxProperties", ENTRIES_MAX),
         ("/$defs/chains/maxItems", CHAINS_MAX),
         ("/$defs/chains/items/maxItems", STEPS_MAX),
+        ("/$defs/step/anyOf/2/properties/through/maxItems", STEPS_MAX),
+        ("/properties/flow/maxItems", FLOWS_MAX),
+        ("/properties/never/maxItems", ENTRIES_MAX),
+        ("/properties/unsolicited/maxItems", ENTRIES_MAX),
+        ("/properties/order/maxItems", ENTRIES_MAX),
+        ("/properties/close/maxItems", ENTRIES_MAX),
+        ("/$defs/types/anyOf/1/maxItems", ENTRIES_MAX),
+        ("/$defs/flow/properties/expect/maxItems", ENTRIES_MAX),
+        ("/$defs/expect/properties/same/anyOf/1/maxItems", ENTRIES_MAX),
+        ("/$defs/close/properties/codes/anyOf/1/maxItems", ENTRIES_MAX),
+        ("/$defs/code/anyOf/0/minimum", (*CODES.start()).into()),
+        ("/$defs/code/anyOf/0/maximum", (*CODES.end()).into()),
     ] {
         assert_eq!(schema.pointer(at).unwrap(), bound, "{at}");
     }
@@ -349,11 +431,16 @@ fn the_json_schema_knows_the_same_bounds() {
 #[test]
 fn every_key_of_the_language_is_documented() {
     let documentation = include_str!("../../../../docs/flows.md");
-    for key in [&FILE_KEYS[..3], READ_KEYS, MESSAGE_KEYS, USERS_KEYS, STEP_KEYS].concat() {
-        let is_there =
-            [format!("`{key}`"), format!("`[read] {key}`"), format!("`[[{key}]]`"), format!("{key} = ")]
-                .iter()
-                .any(|said| documentation.contains(said));
+    for key in [&FILE_KEYS[..3], READ_KEYS, MESSAGE_KEYS, USERS_KEYS, PREFIX_KEYS].concat() {
+        let is_there = [
+            format!("`{key}`"),
+            format!("`[read] {key}`"),
+            format!("`[[{key}]]`"),
+            format!("{key} = "),
+            format!("[{key}]"),
+        ]
+        .iter()
+        .any(|said| documentation.contains(said));
         assert!(is_there, "docs/flows.md does not mention {key}");
     }
 }

@@ -214,7 +214,10 @@ fn a_login_since_2015_11_has_an_object_of_all_for_the_newcomer() {
 #[test]
 fn a_say_with_client_ids_is_read_for_all_and_for_one() {
     let asked = r#"{"type":"say","to_client_id":"all","to_client_name":"\u6240\u6709\u4eba","content":"hi"}"#;
-    assert_eq!(json(ClientToServer, asked), r#"{"type":"say","to":"all","content":"hi"}"#);
+    assert_eq!(
+        json(ClientToServer, asked),
+        r#"{"type":"say","to":"all","content":"hi","fields":{"to_name":"所有人"}}"#
+    );
     let told = r#"{"type":"say","from_client_id":"7f0000010b5700000001","from_client_name":"a","to_client_id":"all","content":"hi<br \/>\n","time":"t"}"#;
     assert_eq!(
         json(ServerToClient, told),
@@ -226,6 +229,41 @@ fn a_say_with_client_ids_is_read_for_all_and_for_one() {
         r#"{"type":"say","user":{"uid":1,"name":"a"},"to":2,"content":"<b>对你说: </b>hi","time":"t"}"#
     );
     assert_eq!(readers(DialectSet::ALL, ServerToClient, one), ["2015-11", "2014-09"]);
+}
+
+#[test]
+fn a_private_say_comes_back_with_the_name_of_whom_it_is_for() {
+    let copies = |asked: &str, from: &str| {
+        let asked = read(ClientToServer, asked).unwrap();
+        let told = format!(r#"{{"type":"say","from_client_id":{from},"to_client_id":"7","content":"x"}}"#);
+        let told = read(ServerToClient, &told).unwrap();
+        let (said, fields) = (asked.content.clone().unwrap(), |field: &str| asked.fields.text(field));
+        told.rule.contents(&said, &fields).map(Cow::into_owned).collect::<Vec<_>>()
+    };
+    let asked = r#"{"type":"say","to_client_id":"7","to_client_name":"O'Neil & <b>","content":"'psst'\n"}"#;
+    assert_eq!(
+        copies(asked, "1"),
+        [
+            "<b>对你说: </b>&#039;psst&#039;<br />\n",
+            "<b>对你说: </b>'psst'<br />\n",
+            "<b>你对O&#039;Neil &amp; &lt;b&gt;说: </b>&#039;psst&#039;<br />\n",
+            "<b>你对O'Neil &amp; &lt;b&gt;说: </b>'psst'<br />\n",
+            "<b>你对说: </b>&#039;psst&#039;<br />\n",
+            "<b>你对说: </b>'psst'<br />\n",
+        ]
+    );
+    let nameless = r#"{"type":"say","to_client_id":"7","content":"psst"}"#;
+    let expected = ["<b>对你说: </b>psst", "<b>你对说: </b>psst"];
+    assert_eq!(BTreeSet::from_iter(copies(nameless, "1")), expected.map(str::to_owned).into());
+}
+
+#[test]
+fn what_each_built_in_dialect_asks_for_has_a_name() {
+    let rules = Rules::built_in();
+    let names = |dialect: &Dialect| dialect.flows.names().collect::<Vec<_>>().join(" ");
+    let told = "login say private logout heartbeat before-login unsolicited-say";
+    let in_order = format!("{told} say-order");
+    assert_eq!(rules.dialects().iter().map(names).collect::<Vec<_>>(), [&*in_order, told, &in_order]);
 }
 
 #[test]

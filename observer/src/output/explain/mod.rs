@@ -693,8 +693,9 @@ impl Explain {
         // What somebody says who is not logged in is passed on to nobody.
         let Some(uid) = people.of(id).and_then(|person| person.uid.as_ref()) else { return };
         let said = event.content.as_deref().unwrap_or_default();
+        let fields = |field: &str| event.fields.text(field);
         let copies: BTreeSet<_> =
-            event.dialect.of_server(Act::Say).flat_map(|rule| rule.contents(said)).collect();
+            event.dialect.of_server(Act::Say).flat_map(|rule| rule.contents(said, &fields)).collect();
         let message =
             |said| self.deliveries.message(chat, Act::Say, Some(uid), event.recipient.as_ref(), said);
         let messages = copies.iter().map(|said| message(said)).collect();
