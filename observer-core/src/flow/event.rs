@@ -67,11 +67,16 @@ impl Event<'_> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fields<'a>(pub Vec<(&'a str, Value<'a>)>);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// A field's value.
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.0.iter().find(|(called, _)| *called == name).map(|(_, value)| value)
+    }
+
     /// The text of a field, where that is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.0.iter().find(|(called, _)| *called == name) {
-            Some((_, Value::Text(text))) => Some(text),
+        match self.get(name) {
+            Some(Value::Text(text)) => Some(text),
             _ => None,
         }
     }

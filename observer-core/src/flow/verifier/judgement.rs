@@ -3,6 +3,8 @@
 //! Owns the judging: of what is missing, what is too much, what is out of order, and of what cannot be told. Must not know
 //! how anything was matched. Bounded by [`DEVIATIONS_MAX`] a case.
 
+use core::time::Duration;
+
 use super::{
     Among, Case, Cause, Causes, Connection, ConnectionClosed, ConnectionId, Deviation, Direction, Fault, How,
     LOOKED_BACK, Latency, Members, Open, Outcome, Party, Quote, Seen, Slot, Stage, Standing, Tell, Times,
@@ -11,7 +13,7 @@ use super::{
 use crate::flow::dialect::Dialect;
 use crate::flow::flows::{Expectation, Flow, Part};
 use crate::flow::verdict::{DEVIATIONS_MAX, FlowTotals};
-use crate::time::Time;
+use crate::time::{MonotonicTime, Time};
 
 /// What was found of a case.
 #[derive(Debug, Default)]
@@ -145,7 +147,7 @@ impl Verifier {
     ) {
         let begun = case.trigger.time;
         if let Some(received) = slot.received {
-            if slot.is_required && received.since(begun) > flow.within {
+            if slot.is_required && received.since(begun) >= flow.within {
                 judgement.add(self.deviation(Fault::Late, slot, expected, None));
             }
             return;
@@ -250,12 +252,7 @@ impl Verifier {
     /// Why something that was not seen may explain a message.
     fn may_be_explained(&self, number: u64) -> Causes {
         let Some(extra) = self.extras.get(&number) else { return Causes::NONE };
-        let hold = self.plans.get(extra.dialect).map_or(super::LOST_AFTER_LEAST, |plan| plan.hold);
-        let nanoseconds = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
-        let since = Time {
-            monotonic: crate::time::MonotonicTime(extra.time.monotonic.0.saturating_sub(nanoseconds)),
-            wall: extra.time.wall,
-        };
+        let since = before(extra.time, extra.hold);
         let chat = self.chats.get(&extra.chat);
         let mut causes =
             self.lost_since(since).and(chat.map_or(Causes::NONE, |chat| chat.may_explain(since)));
@@ -355,11 +352,7 @@ impl Verifier {
     ) {
         let Some(end) = self.ends.get(&seen.connection) else { return };
         let asks = members.of(seen.connection).is_some_and(|person| person.name_or_claim().is_some());
-        let hold = u64::try_from(seen.plan.hold.as_nanos()).unwrap_or(u64::MAX);
-        let since = Time {
-            monotonic: crate::time::MonotonicTime(seen.time.monotonic.0.saturating_sub(hold)),
-            wall: seen.time.wall,
-        };
+        let since = before(seen.time, super::LOST_AFTER_LEAST);
         let is_outside = end.standing == Standing::Outside && !asks && !end.was_member_since(since);
         let party = end.party.clone();
         let rules = std::sync::Arc::clone(&self.rules);
@@ -532,6 +525,12 @@ fn trigger_of(seen: Seen<'_>, party: Party) -> TriggerSeen {
         room: seen.event.room.as_deref().map(Into::into),
         content: seen.event.content.as_deref().map(Quote::of),
     }
+}
+
+/// The moment so long before another.
+fn before(time: Time, duration: Duration) -> Time {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Time { monotonic: MonotonicTime(time.monotonic.0.saturating_sub(nanoseconds)), ..time }
 }
 
 /// A connection of which nothing is known any more.

@@ -50,6 +50,7 @@ impl Keys {
     ) -> BTreeSet<u64> {
         let Beginning { event, uid, name, room } = beginning;
         let said = event.and_then(|event| event.content.as_deref());
+        let texts = |field: &str| event.and_then(|event| event.fields.text(field));
         let asks_for = |part| expectation.same.contains(&part);
         let fits = |rule: &&MessageRule| {
             rule.from.is_none_or(|from| from == direction)
@@ -58,11 +59,11 @@ impl Keys {
         let mut keys = BTreeSet::new();
         for rule in dialect.messages.iter().filter(fits) {
             let contents: Vec<_> = match said.filter(|_| asks_for(Part::Content)) {
-                Some(said) => rule.contents(said).map(Some).collect(),
+                Some(said) => rule.contents(said, &texts).map(Some).collect(),
                 None => vec![None],
             };
             let names: Vec<_> = match name.filter(|_| asks_for(Part::Name)) {
-                Some(name) => rule.names(name).map(Some).collect(),
+                Some(name) => rule.names(name, &texts).map(Some).collect(),
                 None => vec![None],
             };
             for content in &contents {

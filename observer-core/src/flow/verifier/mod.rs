@@ -139,6 +139,8 @@ struct Extra {
     /// Each key that it has, with flow and expectation.
     keys: Vec<(u64, usize, usize)>,
     stream_end: Option<u64>,
+    /// How long it may go unexplained.
+    hold: Duration,
     link: Option<Link>,
 }
 
@@ -161,6 +163,8 @@ struct Seen<'a> {
     direction: Direction,
     time: Time,
     stream_end: Option<u64>,
+    /// Whether it was kept until it was known what the server speaks, which has answered meanwhile.
+    is_early: bool,
 }
 
 type Tell<'a> = &'a mut dyn FnMut(&Told<'_>);
@@ -384,7 +388,8 @@ impl Verifier {
             _ => {}
         }
         let (time, stream_end) = (record.time, record.stream_end);
-        let seen = Seen { event, dialect, plan, connection: id, chat, direction, time, stream_end };
+        let seen =
+            Seen { event, dialect, plan, connection: id, chat, direction, time, stream_end, is_early: false };
         let is_of_case = self.handle_event(seen, members, tell);
         match (is_of_case, is_sign_of_life) {
             (_, true) => Part::Heartbeat,
@@ -477,7 +482,17 @@ impl Verifier {
             };
             let Some(reading) = read.filter(|reading| is_it(&reading.event)) else { continue };
             let (event, connection, time) = (&reading.event, early.connection, early.time);
-            let seen = Seen { event, dialect, plan, connection, chat, direction, time, stream_end: None };
+            let seen = Seen {
+                event,
+                dialect,
+                plan,
+                connection,
+                chat,
+                direction,
+                time,
+                stream_end: None,
+                is_early: true,
+            };
             self.handle_event(seen, members, tell);
         }
     }
@@ -741,7 +756,7 @@ impl Verifier {
         let is_told_room = seen.event.rule.places.room.is_some();
         // What somebody says who is not there is passed on to nobody; a second login is refused, or moves them.
         if (asks_members && !joins && !is_member && !is_told_room)
-            || (joins && end.standing == Standing::Member && end.party.uid.is_some())
+            || (joins && end.standing == Standing::Member && end.party.uid.is_some() && !seen.is_early)
         {
             return false;
         }
@@ -1015,7 +1030,8 @@ impl Verifier {
         if let Some(end) = self.ends.get_mut(&seen.connection) {
             end.extras.push_back(number);
         }
-        self.timers.insert((after(seen.time, seen.plan.hold), Timer::Extra(number)));
+        let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
+        self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
         let extra = Extra {
             time: seen.time,
             connection: seen.connection,
@@ -1027,6 +1043,7 @@ impl Verifier {
             content: seen.event.content.as_deref().map(Quote::of),
             keys,
             stream_end: seen.stream_end,
+            hold,
             link,
         };
         self.extras.insert(number, extra);
@@ -1040,8 +1057,7 @@ impl Verifier {
         if let Some(end) = self.ends.get_mut(&extra.connection) {
             end.extras.retain(|it| *it != number);
         }
-        let hold = self.plans.get(extra.dialect).map_or(LOST_AFTER_LEAST, |plan| plan.hold);
-        self.timers.remove(&(after(extra.time, hold), Timer::Extra(number)));
+        self.timers.remove(&(after(extra.time, extra.hold), Timer::Extra(number)));
         Some(extra)
     }
 

@@ -17,15 +17,17 @@ pub(super) struct Plan {
     pub(super) leaving: Vec<usize>,
     /// Where this dialect's totals begin.
     pub(super) totals: usize,
-    /// How long a message may go unexplained: as long as any case may take.
+    /// How long anything may be of interest: as long as any case may take.
     pub(super) hold: Duration,
     /// Whether any order is asked for among all messages of a room.
     pub(super) orders_rooms: bool,
 }
 
 /// Where messages of one type have a part. Numbers are places in the lists of a dialect's flows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OfKind {
+    /// How long one may go unexplained: as long as a case may take that expects it.
+    pub(super) hold: Duration,
     /// Flows that it begins, by the direction that it travels in.
     pub(super) begins: [Vec<usize>; 2],
     /// Flows and the expectations there that it may fulfil, likewise.
@@ -63,7 +65,9 @@ impl Plan {
             for (place, expectation) in flow.expect.iter().enumerate() {
                 let direction = direction_of(flow, expectation.to);
                 for kind in &expectation.kinds {
-                    plan.kind(kind).fulfils_mut(direction).push((number, place));
+                    let of_kind = plan.kind(kind);
+                    of_kind.fulfils_mut(direction).push((number, place));
+                    of_kind.hold = of_kind.hold.max(super::lost_after(flow));
                 }
             }
         }
@@ -86,7 +90,14 @@ impl Plan {
     }
 
     fn kind(&mut self, kind: &str) -> &mut OfKind {
-        self.of_kind.entry(kind.into()).or_default()
+        self.of_kind.entry(kind.into()).or_insert_with(|| OfKind {
+            hold: super::LOST_AFTER_LEAST,
+            begins: [Vec::new(), Vec::new()],
+            fulfils: [Vec::new(), Vec::new()],
+            nevers: Vec::new(),
+            unsolicited: Vec::new(),
+            orders: Vec::new(),
+        })
     }
 }
 

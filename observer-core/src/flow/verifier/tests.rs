@@ -1,1 +1,665 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
 
+use super::*;
+use crate::flow::parse;
+use crate::record::{
+    Account, CaptureLoss, Close, ConnectionOpened, Frame, Gap, Handshake, Payload, Received, Summary,
+};
+use crate::websocket::frame::FrameHeader;
+
+use Direction::{ClientToServer, ServerToClient};
+
+/// A chat as its records tell it, and what the verifier tells of it.
+struct Play {
+    rules: Arc<Rules>,
+    members: Members,
+    verifier: Verifier,
+    milliseconds: u64,
+    ends: HashMap<(u64, Direction), u64>,
+    told: Vec<String>,
+    members_of_room: Vec<(u64, u64, String)>,
+}
+
+fn line(told: &Told<'_>) -> String {
+    let Case { flow, outcome, arrived, expected, trigger, deviations, causes, .. } = told.case;
+    let stage = match told.stage {
+        Stage::Complete => "complete",
+        Stage::Overdue => "overdue",
+        Stage::Verdict => outcome.name(),
+        Stage::Refused => "refused",
+    };
+    let content = trigger.content.as_ref().map_or_else(String::new, |quote| format!(" {:?}", &*quote.text));
+    let mut said = format!("{stage} {flow} #{}{content} {arrived}/{expected}", trigger.party.connection);
+    if told.case.others_unknown > 0 {
+        said += &format!("+{}?", told.case.others_unknown);
+    }
+    for deviation in *deviations {
+        let name = deviation.party.name.as_deref().unwrap_or("?");
+        said += &format!(
+            ", {} {} #{} {name}",
+            deviation.fault.name(),
+            deviation.kind,
+            deviation.party.connection
+        );
+        if let Some(seen) = &deviation.seen {
+            said += &format!(" {:?}", &*seen.text);
+        }
+    }
+    for cause in causes.iter() {
+        said += &format!(", {}", cause.name());
+    }
+    said
+}
+
+impl Play {
+    fn by(rules: &[&str]) -> Self {
+        let rules =
+            rules.iter().map(|rules| parse(rules).unwrap_or_else(|error| panic!("{error}"))).collect();
+        let rules = Arc::new(Rules::new(rules));
+        Self {
+            members: Members::default(),
+            verifier: Verifier::new(Arc::clone(&rules)),
+            rules,
+            milliseconds: 1_000,
+            ends: HashMap::new(),
+            told: Vec::new(),
+            members_of_room: Vec::new(),
+        }
+    }
+
+    /// The chat, with these names, of connections 1 and so on, logged in and told of.
+    fn chat(names: &[&str]) -> Self {
+        let mut play = Self::by(&[]);
+        for (connection, name) in (1..).zip(names) {
+            play.open(connection);
+            play.login(connection, name);
+        }
+        play.wait(3_000);
+        assert!(
+            play.told.iter().all(|told| told.starts_with("complete") || told.starts_with("held")),
+            "{:?}",
+            play.told
+        );
+        play.told.clear();
+        play
+    }
+
+    fn time(&self) -> Time {
+        Time::from_file(self.milliseconds * 1_000_000)
+    }
+
+    fn connection(id: u64) -> Connection {
+        Connection {
+            id: ConnectionId(id),
+            client: SocketAddr::from(([127, 0, 0, 1], u16::try_from(40_000 + id).unwrap())),
+            server: SocketAddr::from(([127, 0, 0, 1], 7272)),
+            interface: None,
+            scope: 0,
+            client_claim: None,
+        }
+    }
+
+    fn tell(&mut self, connection: Option<u64>, kind: Kind<'_>) -> Part {
+        let owner = connection.map(Self::connection);
+        let stream_end = kind
+            .direction()
+            .zip(connection)
+            .map(|(direction, id)| self.ends.get(&(id, direction)).copied().unwrap_or_default());
+        let record = Record { time: self.time(), connection: owner.as_ref(), stream_end, kind };
+        let closes = matches!(record.kind, Kind::ConnectionClosed(_));
+        if !closes {
+            self.members.learn(&record);
+        }
+        let Self { verifier, members, told, .. } = self;
+        let part = verifier.handle_record(&record, members, &mut |it| told.push(line(it)));
+        if closes {
+            self.members.learn(&record);
+        }
+        part
+    }
+
+    fn wait(&mut self, milliseconds: u64) {
+        self.milliseconds += milliseconds;
+        let now = self.time();
+        let Self { verifier, members, told, .. } = self;
+        verifier.handle_timeout(now, members, &mut |it| told.push(line(it)));
+    }
+
+    fn open(&mut self, id: u64) {
+        self.tell(Some(id), Kind::ConnectionOpened(ConnectionOpened { from_start: true, was_listed: false }));
+        self.tell(
+            Some(id),
+            Kind::Handshake(Handshake {
+                direction: ServerToClient,
+                time_first: Time::default(),
+                method: None,
+                path: None,
+                status: Some(101),
+                reason: None,
+                is_upgrade: true,
+                headers: &[],
+                subprotocol: None,
+                extensions: &[],
+                accepted: Some(true),
+            }),
+        );
+    }
+
+    fn join_late(&mut self, id: u64) {
+        self.tell(Some(id), Kind::ConnectionOpened(ConnectionOpened { from_start: false, was_listed: true }));
+    }
+
+    fn says(&mut self, id: u64, direction: Direction, text: &str) -> Part {
+        *self.ends.entry((id, direction)).or_default() += text.len() as u64;
+        let rules = Arc::clone(&self.rules);
+        let first = match self.verifier.chats.get(&(0, 7272)).and_then(|chat| chat.dialect) {
+            Some(dialect) => DialectSet::one(dialect),
+            None => DialectSet::ALL,
+        };
+        let read = rules.read(first, true, direction, Opcode::Text, text);
+        let message = Message {
+            direction,
+            time_first: Time::default(),
+            opcode: Opcode::Text,
+            masked: false,
+            compressed: false,
+            frames: 1,
+            length: Some(text.len() as u64),
+            wire_length: 0,
+            payload: Payload { text: Some(text), known: text.as_bytes(), ..Payload::default() },
+            chat: read.as_ref().map(|read| &read.event),
+            resynchronised: false,
+        };
+        self.tell(Some(id), Kind::Message(message))
+    }
+
+    fn client(&mut self, id: u64, text: &str) -> Part {
+        self.says(id, ClientToServer, text)
+    }
+
+    fn server(&mut self, id: u64, text: &str) -> Part {
+        self.says(id, ServerToClient, text)
+    }
+
+    /// The client has all that it was sent.
+    fn receives(&mut self, id: u64) {
+        let to = self.ends.get(&(id, ServerToClient)).copied().unwrap_or_default();
+        self.tell(Some(id), Kind::Received(Received { direction: ServerToClient, to }));
+    }
+
+    fn delivered(&mut self, id: u64, text: &str) {
+        assert_ne!(self.server(id, text), Part::Nothing, "{text} is of no case");
+        self.receives(id);
+    }
+
+    fn login(&mut self, id: u64, name: &str) {
+        let uid = 100 + id;
+        self.client(id, &format!(r#"{{"type":"login","name":"{name}"}}"#));
+        self.members_of_room.push((id, uid, name.to_owned()));
+        self.delivered(id, r#"{"type":"user_list","user_list":[]}"#);
+        let login = format!(r#"{{"type":"login","uid":{uid},"name":"{name}","time":"x"}}"#);
+        for (member, _, _) in self.members_of_room.clone() {
+            self.delivered(member, &login);
+        }
+    }
+
+    fn asks_to_say(&mut self, id: u64, content: &str) {
+        self.client(id, &format!(r#"{{"type":"say","to_uid":"all","content":"{content}"}}"#));
+    }
+
+    fn copy(&mut self, from: u64, to: u64, content: &str) -> Part {
+        let part = self.server(to, &say(from, content));
+        self.receives(to);
+        part
+    }
+
+    /// Everybody gets it.
+    fn fan_out(&mut self, from: u64, content: &str) {
+        for (member, _, _) in self.members_of_room.clone() {
+            assert_eq!(self.copy(from, member, content), Part::OfCase);
+        }
+    }
+
+    fn gap(&mut self, id: u64, direction: Direction) {
+        let cause = GapCause::Limit;
+        self.tell(Some(id), Kind::Gap(Gap { direction, offset: 0, length: 9, cause }));
+    }
+
+    fn loses_packets(&mut self, packets: u64) {
+        self.tell(None, Kind::CaptureLoss(CaptureLoss { packets }));
+    }
+
+    fn sends_close(&mut self, id: u64, direction: Direction) {
+        let header = FrameHeader {
+            fin: true,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+            opcode: Opcode::Close,
+            mask: None,
+            payload_length: 2,
+            header_length: 2,
+        };
+        let frame = Frame {
+            direction,
+            time_first: Time::default(),
+            header,
+            payload: Payload::default(),
+            close: Some(Close { code: Some(1_000), reason: "" }),
+            round_trip: None,
+            wire: None,
+            resynchronised: false,
+        };
+        self.tell(Some(id), Kind::Frame(frame));
+    }
+
+    fn closes(&mut self, id: u64, how: How, code: Option<u16>) {
+        self.members_of_room.retain(|(member, _, _)| *member != id);
+        let closed = ConnectionClosed {
+            closed_by: None,
+            how,
+            code,
+            reason: "",
+            idle: Duration::ZERO,
+            duration: Duration::ZERO,
+            account: [Account::default(); 2],
+        };
+        self.tell(Some(id), Kind::ConnectionClosed(closed));
+    }
+
+    fn end(&mut self) {
+        self.tell(None, Kind::Summary(Box::new(Summary::default())));
+    }
+
+    fn taken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn verdicts(&mut self) -> Vec<String> {
+        self.end();
+        let mut told = self.taken();
+        told.retain(|told| !told.starts_with("complete") && !told.starts_with("overdue"));
+        told
+    }
+}
+
+fn say(from: u64, content: &str) -> String {
+    let uid = 100 + from;
+    format!(r#"{{"type":"say","from_uid":{uid},"to_uid":"all","content":"{content}","time":"x"}}"#)
+}
+
+fn private(from: u64, to: u64, content: &str) -> String {
+    let (from, to) = (100 + from, 100 + to);
+    format!(r#"{{"type":"say","from_uid":{from},"to_uid":{to},"content":"{content}","time":"x"}}"#)
+}
+
+#[test]
+fn what_all_got_is_complete_at_once_and_held_when_nothing_more_can_come() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    assert!(play.taken().is_empty());
+    play.fan_out(1, "hi");
+    assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#]);
+    play.wait(2_000);
+    assert_eq!(play.taken(), [r#"held say #1 "hi" 2/2"#]);
+    assert!(play.verdicts().is_empty());
+}
+
+#[test]
+fn it_is_not_there_before_it_is_acknowledged() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.server(2, &say(1, "hi"));
+    assert!(play.taken().is_empty());
+    play.wait(2_000);
+    assert_eq!(play.taken(), [r#"overdue say #1 "hi" 1/2, unacknowledged say #2 bob"#]);
+    play.receives(2);
+    assert_eq!(play.taken(), [r#"late say #1 "hi" 2/2, late say #2 bob"#]);
+}
+
+#[test]
+fn a_copy_that_never_comes_is_lost_and_whose_it_is_is_said() {
+    let mut play = Play::chat(&["ann", "bob", "cat"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 3, "hi");
+    play.wait(2_000);
+    assert_eq!(play.taken(), [r#"overdue say #1 "hi" 2/3, lost say #2 bob"#]);
+    play.wait(8_000);
+    assert_eq!(play.taken(), [r#"violated say #1 "hi" 2/3, lost say #2 bob"#]);
+}
+
+#[test]
+fn equal_contents_are_matched_one_by_one() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    for _ in 0..3 {
+        play.asks_to_say(1, "hi");
+    }
+    for _ in 0..3 {
+        play.copy(1, 1, "hi");
+    }
+    for _ in 0..2 {
+        play.copy(1, 2, "hi");
+    }
+    let verdicts = play.verdicts_after(11_000);
+    assert_eq!(verdicts.iter().filter(|told| told.starts_with("held say")).count(), 2, "{verdicts:?}");
+    assert_eq!(verdicts.last().unwrap(), r#"violated say #1 "hi" 1/2, lost say #2 bob"#);
+}
+
+impl Play {
+    fn verdicts_after(&mut self, milliseconds: u64) -> Vec<String> {
+        self.wait(milliseconds);
+        self.verdicts()
+    }
+}
+
+#[test]
+fn a_copy_too_many_is_found_at_whom_it_came_to() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.fan_out(1, "hi");
+    assert_eq!(play.copy(1, 2, "hi"), Part::Nothing);
+    assert_eq!(play.verdicts_after(2_000), [r#"violated say #1 "hi" 2/2, duplicated say #2 bob "hi""#]);
+    let totals: Vec<_> = play.verifier.totals().filter(|totals| totals.of(Outcome::Violated) > 0).collect();
+    assert_eq!(totals.len(), 1, "it is told once: {totals:?}");
+}
+
+#[test]
+fn other_words_in_its_place_are_an_altered_copy() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 2, "ho");
+    assert_eq!(play.verdicts_after(11_000), [r#"violated say #1 "hi" 1/2, altered say #2 bob "ho""#]);
+}
+
+#[test]
+fn a_private_message_is_for_its_recipient_and_at_most_its_sender() {
+    for returns in [false, true] {
+        let mut play = Play::chat(&["ann", "bob", "cat"]);
+        play.client(1, r#"{"type":"say","to_uid":"102","content":"psst"}"#);
+        play.delivered(2, &private(1, 2, "psst"));
+        if returns {
+            play.delivered(1, &private(1, 2, "psst"));
+        }
+        let expected = if returns { "2/2" } else { "1/1" };
+        assert_eq!(play.verdicts_after(3_000), [format!(r#"held private #1 "psst" {expected}"#)]);
+    }
+    let mut play = Play::chat(&["ann", "bob", "cat"]);
+    play.client(1, r#"{"type":"say","to_uid":"102","content":"psst"}"#);
+    play.delivered(2, &private(1, 2, "psst"));
+    play.server(3, &private(1, 2, "psst"));
+    assert_eq!(
+        play.verdicts_after(3_000),
+        [r#"violated private #1 "psst" 1/1, unexpected say #3 cat "psst""#]
+    );
+}
+
+#[test]
+fn what_nobody_said_is_unsolicited() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.wait(60_000);
+    play.copy(1, 2, "ho");
+    play.wait(10_000);
+    assert_eq!(play.taken(), [r#"violated unsolicited-say #2 "ho" 0/0, unsolicited say #2 bob "ho""#]);
+}
+
+#[test]
+fn what_one_says_has_to_come_in_the_order_in_which_it_was_said() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "one");
+    play.asks_to_say(1, "two");
+    for content in ["one", "two"] {
+        play.copy(1, 1, content);
+    }
+    for content in ["two", "one"] {
+        play.copy(1, 2, content);
+    }
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts[0], r#"violated say-order #1 "one" 0/0, misordered say #2 bob "two""#);
+    assert!(verdicts[1..].iter().all(|told| told.starts_with("held say #1")), "{verdicts:?}");
+}
+
+#[test]
+fn bytes_that_were_not_seen_make_it_inconclusive_and_never_a_violation() {
+    for (what, cause) in [(0, "bytes_missing"), (1, "capture_loss"), (2, "unreadable")] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        match what {
+            0 => play.gap(2, ServerToClient),
+            1 => play.loses_packets(1),
+            _ => _ = play.server(2, &"x".repeat(70_000)),
+        }
+        let expected = format!(r#"inconclusive say #1 "hi" 1/2, {cause}"#);
+        assert_eq!(play.verdicts_after(11_000), [expected]);
+    }
+    // What was lost before it began hides nothing of it.
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.gap(2, ServerToClient);
+    play.copy(1, 2, "proves that bob is there");
+    play.wait(1);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    let verdicts = play.verdicts_after(11_000);
+    assert!(verdicts.contains(&r#"violated say #1 "hi" 1/2, lost say #2 bob"#.to_owned()), "{verdicts:?}");
+}
+
+#[test]
+fn a_message_whose_cause_may_have_passed_unseen_is_not_called_unsolicited() {
+    for what in 0..3 {
+        let mut play = Play::chat(&["ann", "bob"]);
+        play.wait(60_000);
+        play.copy(1, 2, "ho");
+        match what {
+            0 => play.gap(1, ClientToServer),
+            1 => play.loses_packets(1),
+            _ => play.join_late(3),
+        }
+        let verdicts = play.verdicts_after(10_000);
+        assert!(verdicts[0].starts_with(r#"inconclusive unsolicited-say #2 "ho" 0/0"#), "{verdicts:?}");
+    }
+}
+
+#[test]
+fn whoever_leaves_before_it_comes_need_not_get_it_and_others_are_told() {
+    let mut play = Play::chat(&["ann", "bob", "cat"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 3, "hi");
+    play.sends_close(2, ClientToServer);
+    let logout = r#"{"type":"logout","uid":102,"name":"bob","time":"x"}"#;
+    for member in [1, 3] {
+        play.delivered(member, logout);
+    }
+    assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#, "complete logout #2 2/2"]);
+    play.closes(2, How::CloseFrame, Some(1_000));
+    assert_eq!(play.verdicts_after(3_000), [r#"held say #1 "hi" 2/2"#, "held logout #2 2/2"]);
+}
+
+#[test]
+fn whoever_joins_meanwhile_may_get_it_and_need_not() {
+    for gets_it in [false, true] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        play.open(3);
+        play.asks_to_say(1, "hi");
+        play.login(3, "cat");
+        for member in [1, 2].into_iter().chain(gets_it.then_some(3)) {
+            assert_eq!(play.copy(1, member, "hi"), Part::OfCase);
+        }
+        let verdicts = play.verdicts_after(3_000);
+        let expected = if gets_it { "3/3" } else { "2/2" };
+        assert!(verdicts.contains(&format!(r#"held say #1 "hi" {expected}"#)), "{verdicts:?}");
+        assert!(verdicts.iter().all(|told| told.starts_with("held")), "{verdicts:?}");
+    }
+}
+
+#[test]
+fn rooms_have_nothing_to_do_with_each_other() {
+    let mut play = Play::by(&[]);
+    for (id, room) in [(1, "a"), (2, "a"), (3, "b")] {
+        play.open(id);
+        play.client(id, &format!(r#"{{"type":"login","name":"n{id}","room_id":"{room}"}}"#));
+        play.delivered(id, r#"{"type":"user_list","user_list":[]}"#);
+        let login = format!(r#"{{"type":"login","uid":{},"name":"n{id}","time":"x"}}"#, 100 + id);
+        for member in (1..=id).filter(|member| (*member == 3) == (id == 3)) {
+            play.delivered(member, &login);
+        }
+    }
+    play.wait(3_000);
+    assert!(play.taken().iter().all(|told| !told.starts_with("violated")));
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 2, "hi");
+    assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#]);
+    play.copy(1, 3, "hi");
+    assert_eq!(play.verdicts_after(3_000), [r#"violated say #1 "hi" 2/2, unexpected say #3 n3 "hi""#]);
+}
+
+#[test]
+fn a_login_that_is_refused_or_has_no_list_or_is_not_announced_is_told_as_that() {
+    let mut play = Play::chat(&["ann"]);
+    play.open(2);
+    play.client(2, r#"{"type":"login","name":"bob"}"#);
+    play.server(2, r#"{"type":"error","code":"no","message":"no"}"#);
+    assert_eq!(play.taken(), ["refused login #2 0/2"]);
+    play.client(2, r#"{"type":"login","name":"bob"}"#);
+    let login = r#"{"type":"login","uid":102,"name":"bob","time":"x"}"#;
+    play.delivered(2, login);
+    let expected = ["violated login #2 0/2, lost login #1 ann, lost user_list #2 bob"];
+    assert_eq!(play.verdicts_after(11_000), expected);
+}
+
+#[test]
+fn a_message_before_the_login_is_found() {
+    let mut play = Play::chat(&["ann"]);
+    play.open(2);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 2, "hi");
+    let verdicts = play.verdicts_after(3_000);
+    assert!(
+        verdicts.contains(&r#"violated before-login #2 "hi" 0/0, unexpected say #2 ? "hi""#.to_owned()),
+        "{verdicts:?}"
+    );
+}
+
+#[test]
+fn of_whoever_was_there_before_nothing_is_known_until_it_shows() {
+    let mut play = Play::chat(&["ann"]);
+    play.join_late(2);
+    play.wait(20_000);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    assert!(play.taken().is_empty(), "the other may get it, too");
+    play.wait(2_000);
+    assert_eq!(
+        play.taken(),
+        [
+            r#"complete say #1 "hi" 1/1+1?, started_too_late"#,
+            r#"inconclusive say #1 "hi" 1/1+1?, started_too_late"#
+        ]
+    );
+    play.asks_to_say(1, "ho");
+    play.copy(1, 1, "ho");
+    play.copy(1, 2, "ho");
+    assert_eq!(play.taken(), [r#"complete say #1 "ho" 2/2"#]);
+}
+
+#[test]
+fn a_run_that_ends_before_the_time_is_up_tells_so() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.wait(1_999);
+    assert_eq!(play.verdicts(), [r#"inconclusive say #1 "hi" 1/2, ended_too_soon"#]);
+}
+
+#[test]
+fn what_was_told_a_moment_before_what_began_it_is_of_it_all_the_same() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.copy(1, 2, "hi");
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    assert_eq!(play.verdicts_after(3_000), [r#"held say #1 "hi" 2/2"#]);
+}
+
+#[test]
+fn a_heartbeat_is_answered_within_its_time() {
+    let mut play = Play::chat(&["ann"]);
+    assert_eq!(play.server(1, r#"{"type":"ping"}"#), Part::Heartbeat);
+    assert_eq!(play.client(1, r#"{"type":"pong"}"#), Part::Heartbeat);
+    let to = play.ends[&(1, ClientToServer)];
+    play.tell(Some(1), Kind::Received(Received { direction: ClientToServer, to }));
+    play.server(1, r#"{"type":"ping"}"#);
+    let verdicts = play.verdicts_after(60_000);
+    assert_eq!(verdicts, ["held heartbeat #1 1/1", "violated heartbeat #1 0/1, lost pong #1 ann"]);
+}
+
+#[test]
+fn what_a_client_says_before_it_is_known_what_its_server_speaks_is_judged_by_what_it_turns_out_to_speak() {
+    let mut play = Play::by(&[]);
+    play.open(1);
+    play.client(1, r#"{"type":"login","client_name":"ann","room_id":7}"#);
+    // The list of users tells 2014-09 from 2015-11, which reads the request first.
+    play.delivered(
+        1,
+        r#"{"type":"login","client_id":1,"client_name":"ann","client_list":[{"client_id":1,"client_name":"ann"}]}"#,
+    );
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts, ["held login #1 1/1"]);
+    let totals: Vec<_> = play.verifier.totals().map(|totals| &*totals.dialect).collect();
+    assert!(totals.iter().all(|dialect| *dialect == "workerman-chat-2014-09"), "{totals:?}");
+}
+
+#[test]
+fn one_sender_s_oldest_case_gives_way_and_nothing_is_called_a_violation_for_it() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    for number in 0..CASES_OF_ONE_SENDER_MAX + 10 {
+        play.asks_to_say(1, &number.to_string());
+    }
+    assert_eq!(play.verifier.cases.len(), CASES_OF_ONE_SENDER_MAX);
+    assert_eq!(play.verifier.shed(), 10);
+    let told = play.taken();
+    assert_eq!(told.len(), 10);
+    assert!(told.iter().all(|told| told.starts_with("inconclusive say #1") && told.ends_with(", limit")));
+    // Their copies come all the same.
+    for number in 0..CASES_OF_ONE_SENDER_MAX + 10 {
+        play.copy(1, 1, &number.to_string());
+        play.copy(1, 2, &number.to_string());
+    }
+    let verdicts = play.verdicts_after(11_000);
+    assert!(verdicts.iter().all(|told| !told.starts_with("violated")), "{verdicts:?}");
+}
+
+#[test]
+fn messages_that_nothing_explains_are_bounded() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.wait(60_000);
+    for number in 0..EXTRAS_MAX + 10 {
+        play.copy(1, 2, &format!("unasked {number}"));
+    }
+    assert_eq!(play.verifier.extras.len(), EXTRAS_MAX);
+    assert_eq!(play.verifier.shed(), 10);
+}
+
+#[test]
+fn nothing_is_left_of_what_is_over() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.fan_out(1, "hi");
+    play.copy(1, 2, "again");
+    for id in [1, 2] {
+        play.sends_close(id, ClientToServer);
+        play.closes(id, How::CloseFrame, Some(1_000));
+    }
+    play.wait(120_000);
+    play.wait(120_000);
+    let Verifier { ends, chats, cases, by_key, extras, extras_by_key, timers, gone, slots, .. } =
+        &play.verifier;
+    assert!(ends.is_empty() && chats.is_empty() && cases.is_empty() && by_key.is_empty());
+    assert!(extras.is_empty() && extras_by_key.is_empty() && timers.is_empty() && gone.is_empty());
+    assert_eq!(*slots, 0);
+}
