@@ -34,12 +34,15 @@ pub struct Members {
     by_uid: HashMap<(Chat, Uid), ConnectionId>,
     /// As user lists and announcements call them.
     names: HashMap<(Chat, Uid), Box<str>>,
-    by_room: HashMap<(Chat, Option<Box<str>>), BTreeMap<ConnectionId, Since>>,
+    by_room: HashMap<(Chat, Option<Box<str>>), Present>,
     /// Connections of which it is not known whether anybody is logged in, or in which room, by chat.
     unknown: HashMap<Chat, BTreeSet<ConnectionId>>,
     /// Connections that are WebSockets, as far as that is known, and since when.
-    connected: HashMap<Chat, BTreeMap<ConnectionId, Since>>,
+    connected: HashMap<Chat, Present>,
 }
+
+/// Who is somewhere.
+type Present = BTreeMap<ConnectionId, Since>;
 
 /// Since when somebody is in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
