@@ -107,14 +107,16 @@ fn the_documented_rules_read_topics() {
     let rules = documented("topics");
     let capture = conversation(&[
         (From::Client, r#"{"op":"subscribe","topic":"weather"}"#),
+        (From::Server, r#"{"op":"subscribed","topic":"weather"}"#),
         (From::Server, r#"{"op":"publish","topic":"weather","data":"rain"}"#),
         (From::Server, r#"{"op":"publish","topic":"weather","data":{"mm":3}}"#),
     ]);
     assert_eq!(
         meanings(&capture, &["--rules", rules.path()]),
         [
-            json!({"type": "subscribe", "fields": {"op": "subscribe", "topic": "weather"}}),
-            json!({"type": "publish", "content": "rain", "fields": {"topic": "weather"}}),
+            json!({"type": "subscribe", "room": "weather"}),
+            json!({"type": "subscribed", "room": "weather"}),
+            json!({"type": "publish", "room": "weather", "content": "rain"}),
             Value::Null,
         ]
     );

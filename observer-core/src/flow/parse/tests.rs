@@ -6,8 +6,9 @@ use super::flows::{
 };
 use super::through::{CHAINS_MAX, PREFIX_KEYS, PREFIX_OF_KEYS, THROUGH_KEYS};
 use super::*;
-use crate::flow::flows::{Addressed, Among, Times, Whom};
+use crate::flow::flows::{Addressed, Among, Part, Times, Whom};
 use crate::flow::transform::{Chain, STEPS_MAX, Step};
+use crate::flow::verdict::{Cause, Fault, Outcome};
 
 mod flows;
 
@@ -428,19 +429,79 @@ fn the_json_schema_knows_the_same_bounds() {
     }
 }
 
+const DOCUMENTATION: &str = include_str!("../../../../docs/flows.md");
+
 #[test]
 fn every_key_of_the_language_is_documented() {
-    let documentation = include_str!("../../../../docs/flows.md");
-    for key in [&FILE_KEYS[..3], READ_KEYS, MESSAGE_KEYS, USERS_KEYS, PREFIX_KEYS].concat() {
-        let is_there = [
+    let keys = [
+        FILE_KEYS,
+        READ_KEYS,
+        MEMBERS_KEYS,
+        MESSAGE_KEYS,
+        USERS_KEYS,
+        PREFIX_KEYS,
+        PREFIX_OF_KEYS,
+        FLOW_KEYS,
+        WHEN_KEYS,
+        EXPECT_KEYS,
+        ORDER_KEYS,
+        CLOSE_KEYS,
+    ];
+    for key in keys.concat() {
+        let said = [
             format!("`{key}`"),
             format!("`[read] {key}`"),
+            format!("`[members] {key}`"),
             format!("`[[{key}]]`"),
-            format!("{key} = "),
+            format!("`[[flow.{key}]]`"),
             format!("[{key}]"),
-        ]
-        .iter()
-        .any(|said| documentation.contains(said));
+            format!("{key} = "),
+        ];
+        let is_there = said.iter().any(|said| DOCUMENTATION.contains(said));
         assert!(is_there, "docs/flows.md does not mention {key}");
+    }
+}
+
+#[test]
+fn every_word_of_flows_and_verdicts_is_documented() {
+    let words = [
+        Act::ALL.map(Act::name).to_vec(),
+        JOINING.map(|(word, _)| word).to_vec(),
+        Addressed::NAMED.map(|(word, _)| word).to_vec(),
+        Whom::NAMED.map(|(word, _)| word).to_vec(),
+        Times::NAMED.map(|(word, _)| word).to_vec(),
+        Part::NAMED.map(|(word, _)| word).to_vec(),
+        Among::NAMED.map(|(word, _)| word).to_vec(),
+        Outcome::ALL.map(Outcome::name).to_vec(),
+        Fault::ALL.map(Fault::name).to_vec(),
+        Cause::ALL.map(Cause::name).to_vec(),
+    ];
+    for word in words.concat() {
+        assert!(DOCUMENTATION.contains(&format!("`{word}`")), "docs/flows.md does not mention {word}");
+    }
+}
+
+/// The whole files in docs/examples.
+const EXAMPLES: [&str; 4] = [
+    include_str!("../../../../docs/examples/chat.toml"),
+    include_str!("../../../../docs/examples/json-rpc.toml"),
+    include_str!("../../../../docs/examples/topics.toml"),
+    include_str!("../../../../docs/examples/socket-io.toml"),
+];
+
+#[test]
+fn every_whole_file_in_the_documentation_is_an_example_and_the_other_way_round() {
+    // Where the schema is differs from place to place.
+    let examples = EXAMPLES.map(|text| text.split_once('\n').unwrap().1);
+    let blocks = DOCUMENTATION.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let whole: Vec<_> = blocks.filter(|block| block.starts_with("schema")).collect();
+    assert_eq!(whole, examples);
+}
+
+#[test]
+fn every_example_is_read_and_asks_for_something() {
+    for text in EXAMPLES {
+        let dialect = parse(text).unwrap();
+        assert!(!dialect.flows.is_empty(), "{}", dialect.name);
     }
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::*;
-use crate::flow::flows::{Closing, Expectation, Flow, Never, Order, Part, Trigger, Unsolicited};
+use crate::flow::flows::{Closing, Expectation, Flow, Never, Order, Trigger, Unsolicited};
 use crate::record::Direction::{ClientToServer, ServerToClient};
 
 /// Messages of a chat, from line 3 on.
