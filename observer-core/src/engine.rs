@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::connection::{Outlook, Shared, TcpConnection, Travel};
-use crate::flow::{Choices, Rules};
+use crate::flow::{Reader, Rules};
 use crate::holders::{Holders, Pool, Uses};
 use crate::limits::{Limit, Limits};
 use crate::packet::{ExistingConnection, Packet, Socket};
@@ -101,7 +101,7 @@ pub struct Engine {
     table: Table<Tracked>,
     holders: Holders,
     shared: Shared,
-    choices: Choices,
+    reader: Reader,
     totals: Summary,
     interfaces: HashMap<u32, Arc<str>>,
     lingering: VecDeque<Lingering>,
@@ -161,7 +161,7 @@ impl Engine {
                 reassembly: reassembler::Shared::default(),
                 session: session::Shared::new(&config.limits, config.wire),
             },
-            choices: Choices::default(),
+            reader: Reader::default(),
             totals: Summary::default(),
             interfaces: HashMap::new(),
             lingering: VecDeque::new(),
@@ -286,8 +286,8 @@ impl Engine {
             }
             let Some(tracked) = self.table.get_mut(listed.index) else { continue };
             let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
-            let choices = &mut self.choices;
-            Reporter { config, totals, told, choices, sink, time: now }.announce();
+            let reader = &mut self.reader;
+            Reporter { config, totals, told, reader, sink, time: now }.announce();
         }
     }
 
@@ -341,7 +341,7 @@ impl Engine {
         let mut reporter = Reporter {
             config: &self.config,
             totals: &mut self.totals,
-            choices: &mut self.choices,
+            reader: &mut self.reader,
             told: &mut tracked.told,
             sink,
             time: packet.time,
@@ -379,8 +379,8 @@ impl Engine {
                     break;
                 };
                 let (config, totals, told) = (&self.config, &mut self.totals, &mut tracked.told);
-                let choices = &mut self.choices;
-                let mut reporter = Reporter { config, totals, told, choices, sink, time };
+                let reader = &mut self.reader;
+                let mut reporter = Reporter { config, totals, told, reader, sink, time };
                 tracked.tcp.give_up(pool, &mut self.shared, &mut reporter);
             }
         }
@@ -711,14 +711,14 @@ impl Engine {
         let mut reporter = Reporter {
             config: &self.config,
             totals: &mut self.totals,
-            choices: &mut self.choices,
+            reader: &mut self.reader,
             told: &mut tracked.told,
             sink,
             time,
         };
         tracked.tcp.close(unseen, &mut self.shared, &mut reporter);
         if let Some(chat) = tracked.told.chat() {
-            self.choices.leave(chat);
+            self.reader.leave(chat);
         }
         Some(key)
     }

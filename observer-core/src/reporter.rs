@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::anomaly::AnomalyCode;
 use crate::engine::{Config, Report};
-use crate::flow::{Chat, Choices, chat_of};
+use crate::flow::{Chat, Reader};
 use crate::limits::Limit;
 use crate::record::{
     Account, Anomaly, ClientClaim, Connection, ConnectionId, ConnectionOpened, Direction, Gap, GapCause,
@@ -110,7 +110,7 @@ impl Told {
 pub(crate) struct Reporter<'a> {
     pub(crate) config: &'a Config,
     pub(crate) totals: &'a mut Summary,
-    pub(crate) choices: &'a mut Choices,
+    pub(crate) reader: &'a mut Reader,
     pub(crate) told: &'a mut Told,
     pub(crate) sink: &'a mut dyn Sink,
     pub(crate) time: Time,
@@ -136,9 +136,7 @@ impl Reporter<'_> {
         if !self.told.recognised || self.told.is_announced() {
             return;
         }
-        let chat = chat_of(&self.told.connection);
-        self.told.announced = Some(chat);
-        self.choices.enter(chat);
+        self.told.announced = Some(self.reader.enter(&self.told.connection));
         self.totals.connections += 1;
         self.told.connection.id = ConnectionId(self.totals.connections);
         let beginning = self.told.beginning;

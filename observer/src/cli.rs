@@ -5,7 +5,7 @@
 //!
 //! One flat set of options instead of clap's subcommands: every option works with and without the word `watch`, on
 //! either side of it, and `-r FILE` is the same as `read FILE`; with subcommands each option would exist several
-//! times.
+//! times. Which options go with `verify` and `ls` is checked behind that, so that what is said tells why.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -32,6 +32,7 @@ use crate::output::explain::Language;
 use crate::output::packets::Layout;
 use crate::output::palette::ColorChoice;
 use crate::rules;
+use crate::window::{Bound, Window};
 
 /// The port that is watched where none is named.
 pub const DEFAULT_PORT: u16 = 7272;
@@ -44,12 +45,27 @@ pub const EXIT_ERROR: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Done, but an input file ends in the middle, is damaged, or holds packets of an unknown kind.
 pub const EXIT_INPUT_CUT: u8 = 3;
+/// `verify`: all that was judged held.
+pub const EXIT_HELD: u8 = 0;
+/// `verify`: something was violated, or came late.
+pub const EXIT_VIOLATED: u8 = 1;
+/// `verify`: it could not be run at all; as of `grep`.
+pub const EXIT_NOT_RUN: u8 = 2;
+/// `verify`: nothing was violated, but not everything could be judged, or nothing could: cases are inconclusive, the
+/// input is damaged, or nothing was seen that a rule knows.
+pub const EXIT_INCONCLUSIVE: u8 = 3;
 /// A second Ctrl-C or SIGTERM did not wait for the end.
 pub const EXIT_FORCED: u8 = 130;
 
 const FILTERS: &str = "What is shown (everything is decoded and counted all the same)";
 
-const USAGE: &str = "observer [watch] [OPTIONS]\n       observer read [OPTIONS] FILE...";
+const VERIFYING: &str = "Judging a chat: observer verify";
+
+const USAGE: &str = "observer [watch] [OPTIONS]\n       observer read [OPTIONS] FILE...\n       \
+                     observer verify [OPTIONS] [FILE...]\n       observer ls [OPTIONS] [FILE...]";
+
+/// How long `ls` watches where nothing is said.
+const LIST_DURATION: Duration = Duration::from_secs(2);
 
 const AFTER_HELP: &str = "\
 Try `sudo observer`, `observer read FILE`, or --help for examples and exit codes.";
@@ -62,8 +78,14 @@ Examples:
   sudo observer --json --for 5m | jq 'select(.kind == \"message\").payload'
   observer read chat.pcap                any WebSocket in a capture of tcpdump or Wireshark
   ssh host sudo tcpdump -i any -U -s 0 -w - port 7272 | observer read -
+  sudo observer verify --for 5m          did everybody get what they should have got, and how late?
+  observer verify --format junit chat.pcap > chat.xml
+  sudo observer ls                       who is connected
 
 Reading a line:
+  12:00:00.123456 mynick → all \"hi\" 2/2 1.6 ms
+  when it was said, who, to whom, what; how many of those who were to get it acknowledged it, and after how long.
+  `missing` names who did not. Messages that belong to no such line, and all of them with --each or a filter:
   12:00:00.123456 #1 127.0.0.1:60584 → 127.0.0.1:7272 text 33 {\"type\":\"login\",\"name\":\"mynick\"}
   time, connection, client, who sends (→ client, ← server), server, opcode, bytes of payload, payload.
   What a terminal could obey is shown as an escape (\\x1b, \\u{202e}); `--json` has the exact payload.
@@ -75,7 +97,12 @@ Exit codes:
   3    done, but an input file ends in the middle, is damaged, or has packets of an unknown link type;
        what could be decoded was
   130  a second Ctrl-C or SIGTERM did not wait for the end
-Losses do not change the exit code; they are in the summary on standard error and in --json.";
+and of `observer verify`:
+  0    all that was judged held
+  1    something was violated, or came late
+  2    the command line, or a rule file, makes no sense; or it could not be run: no permission, no such file, ...
+  3    nothing was violated, but cases are inconclusive, the input is damaged, or nothing was seen that a rule knows
+Losses do not change the exit code, but of `verify`, where they make cases inconclusive; they are in the summary on standard error and in --json.";
 
 /// Shows WebSocket traffic in clear: live from the kernel, or from capture files.
 ///
@@ -96,7 +123,7 @@ Losses do not change the exit code; they are in the summary on standard error an
         .placeholder(AnsiColor::Cyan.on_default())
 )]
 struct Arguments {
-    /// `watch` (as without it), or `read` and the files to read.
+    /// `watch` (as without it); `read` and the files to read; `verify` or `ls`, with files or without.
     #[arg(value_name = "COMMAND", hide = true)]
     words: Vec<OsString>,
 
@@ -133,7 +160,7 @@ struct Arguments {
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     duration: Option<Duration>,
 
-    /// Format of standard output: text, json, explain
+    /// Format of standard output: text, json, explain; of `verify` text, json, junit
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, hide_possible_values = true)]
     format: Format,
 
@@ -155,6 +182,10 @@ struct Arguments {
         hide_possible_values = true
     )]
     color: ColorChoice,
+
+    /// Show each message of a chat, instead of one line for each thing that is said and all its copies
+    #[arg(long)]
+    each: bool,
 
     /// Show every frame besides the messages, control frames included
     #[arg(long)]
@@ -251,6 +282,21 @@ struct Arguments {
     #[arg(long = "room", value_name = "ROOM", help_heading = FILTERS)]
     rooms: Vec<String>,
 
+    /// With --json, also write what each end has received, and when the capture lost packets
+    ///
+    /// Then `observer verify` judges the lines as exactly as a live run or a capture file: by what was acknowledged,
+    /// and not by what was sent.
+    #[arg(long)]
+    receipts: bool,
+
+    /// Judge only what happened from this time on: 2026-01-31T14:02:00Z, or 14:02 of the first day, local time
+    #[arg(long, value_name = "TIME", value_parser = Bound::parse, help_heading = VERIFYING)]
+    since: Option<Bound>,
+
+    /// Judge only what happened until this time
+    #[arg(long, value_name = "TIME", value_parser = Bound::parse, help_heading = VERIFYING)]
+    until: Option<Bound>,
+
     /// Which end of the connections is on this machine: server or client
     ///
     /// With `server`, sockets that have the port themselves are watched; with `client`, sockets that are connected to
@@ -300,6 +346,8 @@ pub enum Format {
     Json,
     /// Each packet with a sentence that says what it is, and what is in it in clear.
     Explain,
+    /// Verdicts as JUnit's XML.
+    Junit,
 }
 
 const DIRECTIONS: [Direction; 2] = [Direction::ClientToServer, Direction::ServerToClient];
@@ -322,9 +370,22 @@ enum SideChoice {
     Client,
 }
 
+/// What is to be done with what is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Show it.
+    Show,
+    /// Judge it.
+    Verify,
+    /// Say who is connected.
+    List,
+}
+
 /// What was asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// What to do.
+    pub task: Task,
     /// Where packets come from.
     pub source: Source,
     /// Server ports; `None` for any.
@@ -337,6 +398,12 @@ pub struct Request {
     pub duration: Option<Duration>,
     /// Format of standard output.
     pub format: Format,
+    /// Whether text has one line for a message and all its copies.
+    pub folds: bool,
+    /// Whether JSON has what each end received.
+    pub receipts: bool,
+    /// What is judged of a file.
+    pub window: Window,
     /// Times in text.
     pub time: TimeStyle,
     /// Colours in text.
@@ -388,9 +455,9 @@ pub struct LiveOptions {
 /// Reads the command line. An error knows how to print itself and its exit code, `--help` and `--version` included.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, clap::Error> {
     let arguments = Arguments::try_parse_from(arguments).map_err(advise_tcpdumps_hands)?;
-    let source = source(&arguments)?;
+    let (task, source) = source(&arguments)?;
     let ports = match (&source, arguments.ports.is_empty()) {
-        (_, false) => Some(arguments.ports),
+        (_, false) => Some(arguments.ports.clone()),
         (Source::Live(_), true) => Some(vec![DEFAULT_PORT]),
         (Source::Files(_), true) => None,
     };
@@ -399,6 +466,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         let why = "--no-acks leaves out what --format explain tells of: who has received what";
         return Err(error(ErrorKind::ArgumentConflict, why));
     }
+    check_task(task, format, &arguments)?;
+    check_receipts(format, &arguments)?;
     let looks_into_messages = !(arguments.types.is_empty() && arguments.grep.is_empty());
     if looks_into_messages && format != Format::Explain {
         for (given, option) in
@@ -432,13 +501,32 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
             return Err(error(ErrorKind::InvalidValue, &why));
         }
     }
+    let filter = Filter {
+        hosts: arguments.host,
+        claimed: arguments.client_claimed,
+        connections: arguments.connection.into_iter().map(ConnectionId).collect(),
+        users: arguments.users,
+        rooms: arguments.rooms,
+        direction: arguments.direction,
+        opcodes: arguments.opcode,
+        types: arguments.types,
+        not_types: arguments.not_types,
+        patterns: arguments.grep,
+    };
+    let asks_for_details =
+        arguments.each || arguments.frames || arguments.wire || arguments.packets || bytes.shows_bytes();
+    let is_live = matches!(source, Source::Live(_));
     Ok(Request {
+        task,
         source,
         ports,
         snap_length: arguments.snap_length,
         count: arguments.count,
-        duration: arguments.duration,
+        duration: arguments.duration.or_else(|| (task == Task::List && is_live).then_some(LIST_DURATION)),
         format,
+        folds: format == Format::Text && !asks_for_details && !filter.hides() && !arguments.no_acks,
+        receipts: arguments.receipts,
+        window: Window::new(arguments.since, arguments.until),
         time: arguments.time,
         color: arguments.color,
         frames: arguments.frames || arguments.wire || asks_for_frames || format == Format::Explain,
@@ -447,26 +535,91 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
         bytes,
         language: arguments.lang,
         rules,
-        filter: Filter {
-            hosts: arguments.host,
-            claimed: arguments.client_claimed,
-            connections: arguments.connection.into_iter().map(ConnectionId).collect(),
-            users: arguments.users,
-            rooms: arguments.rooms,
-            direction: arguments.direction,
-            opcodes: arguments.opcode,
-            types: arguments.types,
-            not_types: arguments.not_types,
-            patterns: arguments.grep,
-        },
+        filter,
         quiet: arguments.quiet,
         verbose: arguments.verbose,
     })
 }
 
-fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
+/// Refuses what does not go with a task.
+fn check_task(task: Task, format: Format, arguments: &Arguments) -> Result<(), clap::Error> {
+    let conflict = |why: &str| Err(error(ErrorKind::ArgumentConflict, why));
+    if task != Task::Verify {
+        for (given, option) in
+            [(arguments.since.is_some(), "--since"), (arguments.until.is_some(), "--until")]
+        {
+            if given {
+                return conflict(&format!(
+                    "{option} goes with `verify` only: `observer verify {option} … FILE`"
+                ));
+            }
+        }
+        if format == Format::Junit {
+            return conflict("--format junit is for verdicts, and goes with `verify` only");
+        }
+    }
+    let word = match task {
+        Task::Show => return Ok(()),
+        Task::Verify => "verify",
+        Task::List => "ls",
+    };
+    if format == Format::Explain || (task == Task::List && format == Format::Junit) {
+        let formats = if task == Task::Verify { "text, json and junit" } else { "text and json" };
+        return conflict(&format!("`{word}` has the formats {formats}"));
+    }
+    if task == Task::Verify && arguments.no_acks {
+        return conflict("--no-acks leaves out what `verify` judges by: who has received what, and when");
+    }
+    let filters = [
+        (!arguments.host.is_empty(), "--host"),
+        (!arguments.client_claimed.is_empty(), "--client-claimed"),
+        (!arguments.connection.is_empty(), "--connection"),
+        (arguments.direction.is_some(), "--direction"),
+        (!arguments.opcode.is_empty(), "--opcode"),
+        (!arguments.grep.is_empty(), "--grep"),
+        (!arguments.types.is_empty(), "--type"),
+        (!arguments.not_types.is_empty(), "--not-type"),
+        (!arguments.users.is_empty(), "--user"),
+        (!arguments.rooms.is_empty(), "--room"),
+    ];
+    let details = [
+        (arguments.each, "--each"),
+        (arguments.frames, "--frames"),
+        (arguments.wire, "--wire"),
+        (arguments.packets, "--packets"),
+        (arguments.hex, "-X"),
+        (arguments.ascii, "-A"),
+        (arguments.receipts, "--receipts"),
+    ];
+    for (given, option) in filters.into_iter().chain(details) {
+        if given {
+            return conflict(&format!(
+                "{option} chooses which records are shown, of which `{word}` shows none: it looks at all of them"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_receipts(format: Format, arguments: &Arguments) -> Result<(), clap::Error> {
+    let why = match format {
+        _ if arguments.receipts && arguments.no_acks => {
+            "--no-acks leaves out what --receipts writes: what each end has received"
+        }
+        Format::Json if arguments.each => "--each is for text: JSON always has each message",
+        Format::Explain if arguments.each => "--each is for text: a transcript always has each message",
+        Format::Text | Format::Explain if arguments.receipts => {
+            "--receipts is for programs: it goes with --json"
+        }
+        _ => return Ok(()),
+    };
+    Err(error(ErrorKind::ArgumentConflict, why))
+}
+
+fn source(arguments: &Arguments) -> Result<(Task, Source), clap::Error> {
     let mut words = arguments.words.iter();
     let mut files = arguments.read_files.clone();
+    let mut task = Task::Show;
     match words.next().map(|word| (word, word.to_str())) {
         None => {}
         Some((_, Some("watch"))) if !files.is_empty() => {
@@ -480,7 +633,12 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
                 return Err(unknown_word(&word.to_string_lossy(), arguments));
             }
         }
-        Some((_, Some("read"))) => {
+        Some((_, Some(word @ ("read" | "verify" | "ls")))) => {
+            task = match word {
+                "verify" => Task::Verify,
+                "ls" => Task::List,
+                _ => Task::Show,
+            };
             files.extend(words.map(PathBuf::from));
             let is_filter = |file: &&PathBuf| {
                 file.to_str().is_some_and(|word| filter_advice(word).is_some()) && !file.exists()
@@ -488,7 +646,7 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
             if let Some(word) = files.iter().find(is_filter) {
                 return Err(unknown_word(&word.to_string_lossy(), arguments));
             }
-            if files.is_empty() {
+            if files.is_empty() && word == "read" {
                 return Err(error(
                     ErrorKind::MissingRequiredArgument,
                     "which file? `observer read FILE...`, with - for standard input",
@@ -501,7 +659,16 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
         Some((word, _)) => return Err(unknown_word(&word.to_string_lossy(), arguments)),
     }
     if files.is_empty() {
-        return Ok(Source::Live(LiveOptions {
+        for (given, option) in
+            [(arguments.since.is_some(), "--since"), (arguments.until.is_some(), "--until")]
+        {
+            if given && task == Task::Verify {
+                let why =
+                    format!("{option} chooses a part of a file; a live run begins now, and ends with --for");
+                return Err(error(ErrorKind::ArgumentConflict, &why));
+            }
+        }
+        let live = LiveOptions {
             interface: arguments.interface.clone().filter(|name| name != "any"),
             side: match arguments.side {
                 Some(SideChoice::Client) => Side::Client,
@@ -510,7 +677,8 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
             no_acks: arguments.no_acks,
             ring_bytes: arguments.ring_bytes.unwrap_or(RING_BYTES_DEFAULT),
             cgroup: arguments.cgroup.clone(),
-        }));
+        };
+        return Ok((task, Source::Live(live)));
     }
     for (given, option, why) in [
         (
@@ -532,7 +700,7 @@ fn source(arguments: &Arguments) -> Result<Source, clap::Error> {
     if files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
         return Err(error(ErrorKind::ArgumentConflict, "standard input (-) can be read only once"));
     }
-    Ok(Source::Files(files))
+    Ok((task, Source::Files(files)))
 }
 
 /// For a word that is no command: most likely a file, or tcpdump's filter language.
@@ -545,7 +713,7 @@ fn unknown_word(word: &str, arguments: &Arguments) -> clap::Error {
         None if std::path::Path::new(word).exists() => {
             format!("to decode a capture file say `observer read {word}`")
         }
-        None => "the commands are `watch` and `read FILE...`".to_owned(),
+        None => "the commands are `watch`, `read FILE...`, `verify [FILE...]` and `ls [FILE...]`".to_owned(),
     };
     error(ErrorKind::InvalidSubcommand, &format!("unexpected word '{word}': {advice}"))
 }
@@ -765,6 +933,86 @@ mod tests {
     }
 
     #[test]
+    fn verify_and_ls_are_live_without_files_and_take_them_as_read_does() {
+        for (word, task) in [("verify", Task::Verify), ("ls", Task::List)] {
+            let request = parsed(&format!("{word} --port 8080"));
+            assert_eq!((request.task, request.ports), (task, Some(vec![8080])));
+            assert!(matches!(request.source, Source::Live(_)));
+            for line in [format!("{word} a b"), format!("-r a {word} b")] {
+                let request = parsed(&line);
+                assert_eq!(request.source, Source::Files(vec!["a".into(), "b".into()]), "{line}");
+                assert_eq!((request.task, request.duration), (task, None));
+            }
+        }
+        assert_eq!(parsed("verify").duration, None);
+        assert_eq!(parsed("ls").duration, Some(LIST_DURATION));
+        assert_eq!(parsed("verify a --format junit").format, Format::Junit);
+    }
+
+    #[test]
+    fn what_does_not_go_with_verify_and_ls_is_refused_with_the_reason() {
+        for (line, said) in [
+            ("verify --no-acks", "who has received what"),
+            ("verify --format explain", "text, json and junit"),
+            ("verify --user a", "--user"),
+            ("verify a --each", "--each"),
+            ("verify --receipts --json", "--receipts"),
+            ("verify --since 14:02", "--for"),
+            ("read a --since 14:02", "`verify` only"),
+            ("--until 14:02", "`verify` only"),
+            ("--format junit", "`verify` only"),
+            ("ls --format junit", "`verify` only"),
+            ("ls --grep a", "--grep"),
+        ] {
+            let (kind, message) = refused(line);
+            assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
+            assert!(message.contains(said), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn text_folds_unless_single_messages_are_asked_for() {
+        for line in ["", "watch", "read a", "-v", "--port 1 -c 3", "--time utc"] {
+            assert!(parsed(line).folds, "{line}");
+        }
+        for line in [
+            "--each",
+            "--type say",
+            "--not-type say",
+            "--grep a",
+            "--user a",
+            "--room a",
+            "--host 10.0.0.1",
+            "--connection 1",
+            "--client-claimed 10.0.0.1",
+            "--direction client_to_server",
+            "--opcode text",
+            "--frames",
+            "--wire",
+            "--packets",
+            "-X",
+            "-A",
+            "--no-acks",
+            "--json",
+            "--format explain",
+        ] {
+            assert!(!parsed(line).folds, "{line}");
+        }
+    }
+
+    #[test]
+    fn receipts_are_for_json_and_need_acknowledgments() {
+        assert!(parsed("--json --receipts").receipts);
+        for (line, said) in [
+            ("--receipts", "--json"),
+            ("--json --receipts --no-acks", "--no-acks"),
+            ("--json --each", "JSON always"),
+        ] {
+            assert!(refused(line).1.contains(said), "{line}");
+        }
+    }
+
+    #[test]
     fn trailing_words_are_refused_with_what_to_say_instead() {
         for (line, said) in [
             ("port 8080", "--port 8080"),
@@ -778,7 +1026,7 @@ mod tests {
             ("portrange 1-2", "filter language"),
             ("tcp[13]&2!=0", "filter language"),
             ("Cargo.toml", "observer read Cargo.toml"),
-            ("frobnicate", "`watch` and `read FILE...`"),
+            ("frobnicate", "`watch`, `read FILE...`, `verify [FILE...]` and `ls [FILE...]`"),
         ] {
             let (_, message) = refused(line);
             assert!(message.contains(said), "{line}: {message}");

@@ -97,6 +97,32 @@ impl Filter {
         ips.any(|ip| self.claimed.iter().any(|net| net.contains(&ip)))
     }
 
+    /// Whether anything may be hidden.
+    pub fn hides(&self) -> bool {
+        let Self {
+            hosts,
+            claimed,
+            connections,
+            users,
+            rooms,
+            direction,
+            opcodes,
+            types,
+            not_types,
+            patterns,
+        } = self;
+        !(hosts.is_empty()
+            && claimed.is_empty()
+            && connections.is_empty()
+            && users.is_empty()
+            && rooms.is_empty()
+            && direction.is_none()
+            && opcodes.is_empty()
+            && types.is_empty()
+            && not_types.is_empty()
+            && patterns.is_empty())
+    }
+
     /// Whether it has to be known who is at the client end of a connection.
     pub fn asks_for_people(&self) -> bool {
         !(self.users.is_empty() && self.rooms.is_empty())

@@ -15,3 +15,4 @@ pub mod shell;
 pub mod silence;
 pub mod wall_clock;
 pub mod watch;
+pub mod window;

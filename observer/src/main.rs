@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use observer::cli::{self, EXIT_ERROR, EXIT_OK, EXIT_USAGE, Source};
+use observer::cli::{self, EXIT_ERROR, EXIT_NOT_RUN, EXIT_OK, EXIT_USAGE, Source, Task};
 use observer::output::diagnostics::Diagnostics;
 use observer::shell::ReaderIsGone;
 use observer::{read, watch};
@@ -22,12 +22,20 @@ fn main() -> ExitCode {
         Source::Live(live) => watch::run(&request, live),
         Source::Files(files) => read::run(&request, files),
     };
+    let verifies = request.task == Task::Verify;
     ExitCode::from(match ended {
         Ok(exit_code) => exit_code,
-        Err(error) if error.is::<ReaderIsGone>() => EXIT_OK,
+        // Without its end there is no verdict.
+        Err(error) if error.is::<ReaderIsGone>() => {
+            if verifies {
+                EXIT_NOT_RUN
+            } else {
+                EXIT_OK
+            }
+        }
         Err(error) => {
             Diagnostics::start(false).error(format!("{error:#}"));
-            EXIT_ERROR
+            if verifies { EXIT_NOT_RUN } else { EXIT_ERROR }
         }
     })
 }

@@ -17,7 +17,7 @@ use observer_core::{Event, Packet};
 use tokio::sync::mpsc;
 
 use crate::capture::file::{FileError, FilePacket, FileReader, Item, link_type_name};
-use crate::cli::{EXIT_ERROR, EXIT_INPUT_CUT, EXIT_OK, Request};
+use crate::cli::{EXIT_ERROR, EXIT_INPUT_CUT, EXIT_NOT_RUN, EXIT_OK, Request, Task};
 use crate::shell::Shell;
 
 /// Chunks between the reading thread and the decoder.
@@ -68,8 +68,11 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
             }
         }
     }
+    if exit_code != EXIT_OK {
+        shell.note_damage();
+    }
     if unreadable {
-        exit_code = EXIT_ERROR;
+        exit_code = if request.task == Task::Verify { EXIT_NOT_RUN } else { EXIT_ERROR };
     }
     let summary = shell.finish(None, &[], exit_code == EXIT_OK).await?;
     if request.ports.is_none() && summary.is_some_and(|summary| summary.connections_other > 0) {
@@ -77,7 +80,10 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
             "connections whose upgrade is not in the capture are decoded where --port names their port",
         );
     }
-    Ok(exit_code)
+    Ok(match shell.verification() {
+        Some(verification) if !unreadable => verification.conclusion().exit_code(),
+        _ => exit_code,
+    })
 }
 
 /// How a file ended.

@@ -10,17 +10,20 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
 use observer_core::engine::{Config, Engine, Report};
+use observer_core::flow::Verifier;
 use observer_core::record::{CaptureCounters, Summary};
-use observer_core::time::Time;
+use observer_core::time::{MonotonicTime, Time};
 use observer_core::{Event, Limits};
 
-use crate::cli::{Format, Request};
+use crate::cli::{Format, Request, Task};
 use crate::ending::Ending;
 use crate::output::diagnostics::Diagnostics;
 use crate::output::explain::Explain;
+use crate::output::folded::Folded;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
 use crate::output::text::{Detail, Text};
+use crate::output::verdict::{Verdicts, Verification};
 use crate::output::writer::{BLOCK_BYTES, Ended, Writer};
 use crate::output::{packets, summary};
 
@@ -45,27 +48,35 @@ struct WayOut {
 impl Shell {
     /// Starts the writers, catches signals and sets the deadline. Needs a tokio runtime with its I/O and time drivers on.
     pub fn start(request: &Request, ports: Option<&[u16]>, report: Report) -> anyhow::Result<Self> {
-        let layout = match request.format {
-            Format::Json => Layout::Json,
-            Format::Text => {
-                let palette = Palette::new(request.color.for_stdout());
+        let palette = Palette::new(request.color.for_stdout());
+        let rules = || Arc::clone(&request.rules);
+        let layout = match (request.task, request.format) {
+            (Task::Verify, Format::Json) => Layout::Verdicts(Box::new(Verdicts::json(rules()))),
+            (Task::Verify, Format::Junit) => Layout::Verdicts(Box::new(Verdicts::junit(rules()))),
+            (Task::Verify, _) => Layout::Verdicts(Box::new(Verdicts::text(rules(), request.time, palette))),
+            (_, Format::Json) => Layout::Json { receipts: request.receipts },
+            (_, Format::Text | Format::Junit) => {
                 // Of what is shown as packets already, messages need no bytes.
                 let none = packets::Layout::default();
                 let (packet_bytes, payload_bytes) =
                     if request.packets { (request.bytes, none) } else { (none, request.bytes) };
                 let detail = Detail { verbose: request.verbose > 0, packet_bytes, payload_bytes };
-                Layout::Text(Box::new(Text::new(request.time, palette, detail)))
+                let text = Text::new(request.time, palette, detail);
+                if request.folds {
+                    Layout::Folded(Box::new(Folded::new(text, palette, rules())))
+                } else {
+                    Layout::Text(Box::new(text))
+                }
             }
-            Format::Explain => {
-                let palette = Palette::new(request.color.for_stdout());
-                Layout::Explain(Box::new(Explain::new(
-                    request.language,
-                    request.time,
-                    palette,
-                    request.bytes,
-                )))
-            }
+            (_, Format::Explain) => Layout::Explain(Box::new(Explain::new(
+                request.language,
+                request.time,
+                palette,
+                request.bytes,
+            ))),
         };
+        let verifier =
+            matches!(layout, Layout::Verdicts(_) | Layout::Folded(_)).then(|| Verifier::new(rules()));
         let ports = ports.map(|ports| ports.iter().copied().collect::<BTreeSet<u16>>());
         let config = Config {
             limits: Limits::default(),
@@ -74,13 +85,19 @@ impl Shell {
             frames: request.frames,
             wire: request.wire,
             packets: request.packets,
-            receipts: false,
-            rules: Arc::clone(&request.rules),
+            receipts: request.receipts || verifier.is_some(),
+            rules: rules(),
         };
         let writer = Writer::start()?;
         Ok(Self {
             engine: Engine::new(config),
-            output: Output::new(layout, request.filter.clone(), request.count),
+            output: Output::new(
+                layout,
+                request.filter.clone(),
+                request.window.gate(),
+                verifier,
+                request.count,
+            ),
             way_out: WayOut { written: writer.written(), writer: Some(writer), gave_up: false },
             ending: Ending::await_from_now(request.duration)?,
             diagnostics: Diagnostics::start(request.quiet),
@@ -95,12 +112,28 @@ impl Shell {
         }
     }
 
-    /// Tells the engine that it is `now`, for what ends by the passing of time alone.
+    /// Tells the engine and whoever judges that it is `now`, for what ends by the passing of time alone.
     pub fn handle_timeout(&mut self, now: Time) {
         if !self.output.has_enough() {
             self.engine.handle_timeout(now, &mut self.output);
+            self.output.handle_timeout(now);
             self.output.end_packet();
         }
+    }
+
+    /// When whoever judges has to be told the time, if no packet does before.
+    pub fn next_timeout(&self) -> Option<MonotonicTime> {
+        self.output.next_timeout()
+    }
+
+    /// The input is damaged: a verdict on it is none on all of it.
+    pub fn note_damage(&mut self) {
+        self.output.note_damage();
+    }
+
+    /// What the run came to, once it is over, where it is judged.
+    pub const fn verification(&self) -> Option<&Verification> {
+        self.output.verification()
     }
 
     /// The parts that a loop needs at the same time: what decodes, and what ends it. What decodes says to stop where

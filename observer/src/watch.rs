@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use observer_core::engine::Report;
 use observer_core::packet::{ExistingConnection, Socket};
 use observer_core::record::{CaptureCounters, Peer};
+use observer_core::time::MonotonicTime;
 use observer_core::{Event, Limits, Packet};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -33,6 +34,10 @@ const BATCH_EVENTS: usize = 256;
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often clocks and loss counters are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// What is not in the ring so long after it passed was not seen: the kernel programs take microseconds.
+const JUDGING_MARGIN_NS: u64 = 100_000_000;
+/// So long after its time it is looked whether something did not happen; more than the margin.
+const JUDGING_DELAY: Duration = Duration::from_millis(150);
 /// Between two warnings of loss.
 const LOSS_WARNING_PAUSE: Duration = Duration::from_secs(5);
 
@@ -71,7 +76,7 @@ pub fn run(request: &Request, live: &LiveOptions) -> anyhow::Result<u8> {
     let ended = runtime.block_on(watch.run(request, capture, &existing));
     // The output thread may be stuck in a write, and must not be waited for.
     runtime.shutdown_background();
-    ended.map(|()| EXIT_OK)
+    ended
 }
 
 /// What the loop knows besides the capture and the shell.
@@ -89,7 +94,7 @@ impl Watch<'_> {
         request: &Request,
         capture: LiveCapture,
         existing: &Existing,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<u8> {
         // The kernel chose the ports already, by the socket's own: behind NAT the packets show others.
         let mut shell = Shell::start(request, None, Report::All)?;
         self.announce(&capture, &shell.diagnostics);
@@ -101,6 +106,7 @@ impl Watch<'_> {
         let mut losses = LossWarnings::new();
         let mut quiet_since = None;
         while !shell.is_over() {
+            timers.judging = shell.next_timeout().map(|time| self.judging_at(time));
             match self.step(&mut shell, &mut stream, &mut timers).await? {
                 Step::Decoded => {
                     timers.silence_ends = None;
@@ -109,6 +115,10 @@ impl Watch<'_> {
                     shell.deliver().await?;
                     // Where the ring is never empty nothing else would let signals and timers have their turn.
                     tokio::task::yield_now().await;
+                }
+                Step::Judge => {
+                    self.judge(&mut shell, &mut stream).await?;
+                    shell.deliver().await?;
                 }
                 Step::Tick => {
                     self.clock = WallClock::sample();
@@ -209,6 +219,33 @@ impl Watch<'_> {
         shell.deliver().await
     }
 
+    /// When to look whether something did not happen in time.
+    fn judging_at(&self, time: MonotonicTime) -> Instant {
+        let wait = Duration::from_nanos(time.0.saturating_sub(self.clock.now().monotonic.0));
+        // What no clock reaches is never.
+        Instant::now().checked_add(wait + JUDGING_DELAY).unwrap_or_else(Instant::now)
+    }
+
+    /// Tells whoever judges the time, once all that was captured until then is decoded.
+    async fn judge(&mut self, shell: &mut Shell, stream: &mut PacketStream) -> anyhow::Result<()> {
+        let now = self.clock.now().monotonic.0;
+        loop {
+            let mut is_past = false;
+            let (mut handle, _) = shell.split();
+            let drained = stream.capture_mut().drain_packets(BATCH_EVENTS, |packet| {
+                is_past |= packet.header.boot_time_ns > now;
+                self.decode(&packet, &mut handle)
+            });
+            drop(handle);
+            shell.deliver().await?;
+            if drained.emptied || is_past || shell.is_over() {
+                break;
+            }
+        }
+        shell.handle_timeout(self.clock.time(now.saturating_sub(JUDGING_MARGIN_NS)));
+        Ok(())
+    }
+
     /// Waits for what comes first.
     async fn step(
         &mut self,
@@ -222,6 +259,7 @@ impl Watch<'_> {
             biased;
             () = ending.asked() => Ok(Step::End),
             _ = timers.tick.tick() => Ok(Step::Tick),
+            () = at(timers.judging) => Ok(Step::Judge),
             () = at(timers.silence_ends) => {
                 timers.silence_ends = None;
                 Ok(Step::Silent)
@@ -267,7 +305,7 @@ impl Watch<'_> {
     }
 
     /// Detaches, decodes what the ring still holds, and ends the run.
-    async fn end(mut self, mut shell: Shell, mut capture: LiveCapture) -> anyhow::Result<()> {
+    async fn end(mut self, mut shell: Shell, mut capture: LiveCapture) -> anyhow::Result<u8> {
         capture.detach();
         loop {
             let (mut handle, _) = shell.split();
@@ -299,7 +337,7 @@ impl Watch<'_> {
             also_missing.push(format!("the kernel programs' counters do not add up: {counters}"));
         }
         shell.finish(Some(capture_counters(&counters)), &also_missing, true).await?;
-        Ok(())
+        Ok(shell.verification().map_or(EXIT_OK, |verification| verification.conclusion().exit_code()))
     }
 }
 
@@ -321,6 +359,7 @@ fn announce_existing(existing: &Existing, shell: &Shell, request: &Request) {
 
 enum Step {
     Decoded,
+    Judge,
     Tick,
     Silent,
     Gathered(Sockets),
@@ -332,6 +371,8 @@ struct Timers {
     silence_ends: Option<Instant>,
     /// While it is found out why.
     gathering: Option<JoinHandle<Sockets>>,
+    /// While something is waited for that has to happen in time.
+    judging: Option<Instant>,
     tick: Interval,
 }
 
@@ -339,7 +380,7 @@ impl Timers {
     fn start() -> Self {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { silence_ends: Some(Instant::now() + SILENCE), gathering: None, tick }
+        Self { silence_ends: Some(Instant::now() + SILENCE), gathering: None, judging: None, tick }
     }
 }
 

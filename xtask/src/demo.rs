@@ -71,9 +71,8 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let observer = || lifeline::tied(sudo.as_deref(), &artifacts.observer);
     let mut eye = observer();
     eye.args(["--port", &port]);
-    if arguments.browser {
-        eye.args(["--format", "explain"]);
-    }
+    // What the clients know is compared line by line.
+    eye.args(if arguments.browser { &["--format", "explain"][..] } else { &["--each"] });
     let mut shown = Program::start(&mut eye, "observer")?;
     let mut checked = Program::start(observer().args(["--port", &port, "--json"]), "observer --json")?;
     let shown_output = shown.echo_output()?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::pings::Pings;
 use crate::anomaly::AnomalyCode;
-use crate::flow::{Event, MAXIMUM_JSON_BYTES};
 use crate::limits::Limit;
 use crate::record::{Account, Direction, Frame, Kind, Message, Peer};
 use crate::reporter::Reporter;
@@ -78,7 +77,9 @@ impl Ending {
                 let account = reporter.told.account_of(direction);
                 account.messages += 1;
                 account.messages_truncated += u64::from(message.payload.is_truncated());
-                let chat = read(direction, &message, reporter);
+                reporter.announce();
+                let rules = &reporter.config.rules;
+                let chat = reporter.told.chat().and_then(|chat| reporter.reader.read(rules, chat, &message));
                 reporter.record(Kind::Message(Message { chat: chat.as_ref(), ..message }));
             }
             Item::Anomaly { code, detail } => {
@@ -198,29 +199,4 @@ impl Ending {
 const fn stream_end(direction: Direction, reporter: &mut Reporter<'_>) -> u64 {
     let account = reporter.told.account_of(direction);
     account.bytes_seen.saturating_add(account.bytes_missing)
-}
-
-/// What a whole message means by the rules.
-fn read<'e, 'm: 'e, 'r: 'e>(
-    direction: Direction,
-    message: &Message<'m>,
-    reporter: &mut Reporter<'r>,
-) -> Option<Event<'e>> {
-    let payload = &message.payload;
-    let text = match payload.text {
-        _ if payload.is_truncated() || payload.undecoded.is_some() => return None,
-        Some(text) => text,
-        None if payload.known.len() > MAXIMUM_JSON_BYTES => return None,
-        None => std::str::from_utf8(payload.known).ok()?,
-    };
-    reporter.announce();
-    let chat = reporter.told.chat()?;
-    // What was found by its looks may be anything, and settles nothing.
-    let settles = direction == Direction::ServerToClient && !message.resynchronised;
-    let config = reporter.config;
-    let read = config.rules.read(reporter.choices.of(chat), settles, direction, message.opcode, text)?;
-    if settles {
-        reporter.choices.narrow(chat, read.by);
-    }
-    Some(read.event)
 }

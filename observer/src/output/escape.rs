@@ -64,6 +64,24 @@ pub fn write_text(out: &mut Vec<u8>, mut text: &str, mark: Mark) {
     }
 }
 
+/// Writes text between quotes that it cannot end.
+pub fn write_quoted(out: &mut Vec<u8>, text: &str, mark: Mark) {
+    out.push(b'"');
+    for part in text.split_inclusive(['"', '\\']) {
+        let (plain, quoted) = match part.as_bytes() {
+            [.., last @ (b'"' | b'\\')] => (&part[..part.len() - 1], Some(*last)),
+            _ => (part, None),
+        };
+        write_text(out, plain, mark);
+        if let Some(quoted) = quoted {
+            out.extend_from_slice(mark.on.as_bytes());
+            out.extend([b'\\', quoted]);
+            out.extend_from_slice(mark.off.as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
 /// Writes bytes that should be text: what is valid UTF-8 as text, every other byte as `\xNN`.
 pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8], mark: Mark) {
     for chunk in bytes.utf8_chunks() {

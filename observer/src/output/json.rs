@@ -25,11 +25,17 @@ use super::clock::Rfc3339;
 use super::escape::harmless_prefix;
 use super::packets::flag_letters;
 
-/// Appends `record` to `out` as one line, with its line end.
-pub fn write(out: &mut Vec<u8>, record: &Record<'_>) {
+/// Appends `record` to `out` as one line, with its line end. `receipts`: with where its stream stood, as what was
+/// received counts.
+pub fn write(out: &mut Vec<u8>, record: &Record<'_>, receipts: bool) {
+    write_line(out, &JsonRecord { record, receipts });
+}
+
+/// Appends anything as one line, with its line end.
+pub(super) fn write_line(out: &mut Vec<u8>, line: &impl Serialize) {
     let before = out.len();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, TerminalSafe);
-    if JsonRecord(record).serialize(&mut serializer).is_err() {
+    if line.serialize(&mut serializer).is_err() {
         // A vector takes everything and all keys are strings, so this cannot come; half a line must not either.
         out.truncate(before);
         return;
@@ -59,11 +65,14 @@ impl serde_json::ser::Formatter for TerminalSafe {
     }
 }
 
-struct JsonRecord<'a>(&'a Record<'a>);
+struct JsonRecord<'a> {
+    record: &'a Record<'a>,
+    receipts: bool,
+}
 
 impl Serialize for JsonRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Record { time, connection, kind, .. } = self.0;
+        let Record { time, connection, stream_end, kind } = self.record;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("schema", &SCHEMA)?;
         map.serialize_entry("kind", kind_name(kind))?;
@@ -128,6 +137,9 @@ impl Serialize for JsonRecord<'_> {
             }
             Kind::Summary(summary) => write_summary(&mut map, summary)?,
         }
+        if let (true, Some(stream_end)) = (self.receipts, stream_end) {
+            map.serialize_entry("stream_end", stream_end)?;
+        }
         map.end()
     }
 }
@@ -151,7 +163,7 @@ pub const fn kind_name(kind: &Kind<'_>) -> &'static str {
 }
 
 /// Never among `client` and `server`: it is not known to be true.
-fn write_claim<M: SerializeMap>(map: &mut M, claim: &ClientClaim) -> Result<(), M::Error> {
+pub(super) fn write_claim<M: SerializeMap>(map: &mut M, claim: &ClientClaim) -> Result<(), M::Error> {
     map.serialize_entry("client_claimed", &format_args!("{}", claim.address))?;
     map.serialize_entry("client_claimed_by", claim.by.name())?;
     if !claim.also.is_empty() {
@@ -274,7 +286,7 @@ fn write_summary<M: SerializeMap>(map: &mut M, summary: &Summary) -> Result<(), 
     map.serialize_entry("capture", &summary.capture.as_ref().map(JsonCapture))
 }
 
-struct JsonTime(WallTime);
+pub(super) struct JsonTime(pub WallTime);
 
 impl Serialize for JsonTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -378,7 +390,7 @@ impl Serialize for JsonAccount<'_> {
     }
 }
 
-struct JsonCounts(Vec<(&'static str, u64)>);
+pub(super) struct JsonCounts(pub Vec<(&'static str, u64)>);
 
 impl Serialize for JsonCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -402,6 +414,6 @@ impl Serialize for JsonCapture<'_> {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

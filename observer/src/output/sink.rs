@@ -1,36 +1,59 @@
-//! Where records end: laid out in the chosen format into one buffer, and counted for `--count`.
+//! Where records end: judged where the layout asks for it, laid out in the chosen format into one buffer, and counted
+//! for `--count`.
 //!
-//! Owns the choice of format, what is hidden, and the moment at which enough was seen. Must not know who takes the
-//! buffer away. Bounded: the run loop takes the buffer after each packet that filled it.
+//! Owns the choice of format, what is hidden, the order in which those who learn from a record are told of it, and the
+//! moment at which enough was seen. Must not know who takes the buffer away. Bounded: the run loop takes the buffer
+//! after each packet that filled it.
 
 use std::num::NonZeroU64;
 
+use observer_core::flow::verdict::Told;
+use observer_core::flow::verifier::Part;
+use observer_core::flow::{Members, Verifier};
 use observer_core::record::{Kind, Summary};
+use observer_core::time::{MonotonicTime, Time};
 use observer_core::{Record, Sink};
 
 use super::explain::Explain;
+use super::folded::Folded;
 use super::json;
 use super::text::Text;
+use super::verdict::{Verdicts, Verification};
 use crate::filter::Filter;
-use observer_core::flow::Members;
+use crate::window::Gate;
 
 /// A format with its state.
 #[derive(Debug)]
 pub enum Layout {
-    /// Lines for people.
+    /// Lines for people, one a message.
     Text(Box<Text>),
+    /// Lines for people, one for a message and all its copies.
+    Folded(Box<Folded>),
     /// JSON lines.
-    Json,
+    Json {
+        /// With what each end has received.
+        receipts: bool,
+    },
     /// A transcript.
     Explain(Box<Explain>),
+    /// Verdicts.
+    Verdicts(Box<Verdicts>),
 }
 
 /// Takes records and lays them out.
 #[derive(Debug)]
 pub struct Output {
+    gate: Option<Gate>,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+struct Inner {
     layout: Layout,
     filter: Filter,
     people: Members,
+    verifier: Option<Verifier>,
+    verification: Option<Verification>,
     buffer: Vec<u8>,
     messages_left: Option<u64>,
     connections_listed: u64,
@@ -38,86 +61,174 @@ pub struct Output {
 }
 
 impl Output {
-    /// Ends after `count` messages that were shown, where given.
-    pub fn new(layout: Layout, filter: Filter, count: Option<NonZeroU64>) -> Self {
+    /// Ends after `count` messages that were shown, where given. `verifier`: where the layout has verdicts.
+    pub fn new(
+        layout: Layout,
+        filter: Filter,
+        gate: Option<Gate>,
+        verifier: Option<Verifier>,
+        count: Option<NonZeroU64>,
+    ) -> Self {
         let messages_left = count.map(NonZeroU64::get);
-        Self {
+        let inner = Inner {
             layout,
             filter,
             people: Members::default(),
+            verifier,
+            verification: None,
             buffer: Vec::new(),
             messages_left,
             connections_listed: 0,
             summary: None,
-        }
+        };
+        Self { gate, inner }
     }
 
     /// Lays out what waited for the end of a packet: the engine has told all that followed from it.
     pub fn end_packet(&mut self) {
-        if let Layout::Explain(explain) = &mut self.layout {
-            explain.end_packet(&mut self.buffer, &self.people);
+        let Inner { layout, buffer, people, .. } = &mut self.inner;
+        if let Layout::Explain(explain) = layout {
+            explain.end_packet(buffer, people);
+        }
+    }
+
+    /// Tells whoever judges that it is `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let Inner { layout, buffer, people, verifier, .. } = &mut self.inner;
+        if let Some(verifier) = verifier {
+            verifier.handle_timeout(now, people, &mut |told| layout.tell(buffer, told, people));
+        }
+    }
+
+    /// When [`Output::handle_timeout`] has something to do, if no record comes before.
+    pub fn next_timeout(&self) -> Option<MonotonicTime> {
+        self.inner.verifier.as_ref().and_then(Verifier::next_timeout)
+    }
+
+    /// Nothing tells what was acknowledged: what was sent counts as received.
+    pub fn trust_sent(&mut self) {
+        if let Some(verifier) = &mut self.inner.verifier {
+            verifier.trust_sent();
+        }
+        if let Layout::Verdicts(verdicts) = &mut self.inner.layout {
+            verdicts.trust_sent();
+        }
+    }
+
+    /// The input is damaged: what is judged may not be all.
+    pub fn note_damage(&mut self) {
+        if let Layout::Verdicts(verdicts) = &mut self.inner.layout {
+            verdicts.note_damage();
         }
     }
 
     /// Whether as many messages were seen as were asked for.
     pub fn has_enough(&self) -> bool {
-        self.messages_left == Some(0)
+        self.inner.has_enough()
     }
 
     /// Bytes that wait to be taken away.
     pub fn waiting_bytes(&self) -> usize {
-        self.buffer.len()
+        self.inner.buffer.len()
     }
 
     /// Takes what was laid out, leaving `empty` to lay out into.
     pub fn take(&mut self, mut empty: Vec<u8>) -> Vec<u8> {
         empty.clear();
-        std::mem::replace(&mut self.buffer, empty)
+        std::mem::replace(&mut self.inner.buffer, empty)
     }
 
     /// How many connections were told of, hidden ones included, that were open before the capture began.
     pub const fn connections_listed(&self) -> u64 {
-        self.connections_listed
+        self.inner.connections_listed
     }
 
     /// The summary, once the engine has told it.
     pub const fn summary(&self) -> Option<&Summary> {
-        self.summary.as_ref()
+        self.inner.summary.as_ref()
+    }
+
+    /// What the run came to, once it is over, where it is judged.
+    pub const fn verification(&self) -> Option<&Verification> {
+        self.inner.verification.as_ref()
     }
 }
 
 impl Sink for Output {
     fn handle_record(&mut self, record: &Record<'_>) {
-        // The packet that completed the last message asked for may hold more: what it ends is told, the rest is
-        // not what was asked for.
-        if self.has_enough() && !matches!(record.kind, Kind::ConnectionClosed(_) | Kind::Summary(_)) {
-            return;
+        match &mut self.gate {
+            Some(gate) => gate.handle(record, |record| self.inner.handle_record(record)),
+            None => self.inner.handle_record(record),
         }
+    }
+}
+
+impl Inner {
+    fn has_enough(&self) -> bool {
+        self.messages_left == Some(0)
+    }
+
+    fn handle_record(&mut self, record: &Record<'_>) {
         // Whoever closes the connection is still known by name.
         let closes = matches!(record.kind, Kind::ConnectionClosed(_));
-        let learns = self.filter.asks_for_people() || matches!(self.layout, Layout::Explain(_));
+        let learns = self.verifier.is_some()
+            || self.filter.asks_for_people()
+            || matches!(self.layout, Layout::Explain(_));
         if learns && !closes {
             self.people.learn(record);
         }
+        let part = self.judge(record);
+        // The packet that completed the last message asked for may hold more: what it ends is told, the rest is
+        // not what was asked for.
+        if !self.has_enough() || closes || matches!(record.kind, Kind::Summary(_)) {
+            self.show(record, part);
+        }
+        if learns && closes {
+            self.people.learn(record);
+        }
+    }
+
+    /// Whoever judges is told of everything.
+    fn judge(&mut self, record: &Record<'_>) -> Part {
+        let Self { layout, buffer, people, verifier, .. } = self;
+        let Some(verifier) = verifier else { return Part::Nothing };
+        verifier.handle_record(record, people, &mut |told| layout.tell(buffer, told, people))
+    }
+
+    fn show(&mut self, record: &Record<'_>, part: Part) {
         let is_shown = self.filter.shows(record, &self.people);
         match &record.kind {
-            Kind::Summary(summary) => self.summary = Some(Summary::clone(summary)),
+            Kind::Summary(summary) => {
+                self.summary = Some(Summary::clone(summary));
+                if let (Layout::Verdicts(verdicts), Some(verifier)) = (&self.layout, &self.verifier) {
+                    self.verification = Some(verdicts.finish(&mut self.buffer, record.time, verifier));
+                }
+            }
             Kind::ConnectionOpened(opened) => self.connections_listed += u64::from(opened.was_listed),
             Kind::Message(_) if is_shown => {
                 self.messages_left = self.messages_left.map(|left| left.saturating_sub(1));
             }
             _ => {}
         }
+        let is_receipt = matches!(record.kind, Kind::Received(_) | Kind::CaptureLoss(_));
         match &mut self.layout {
             Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
-            Layout::Text(text) if is_shown => text.write(&mut self.buffer, record),
-            Layout::Json if is_shown => json::write(&mut self.buffer, record),
+            Layout::Folded(folded) => folded.handle(&mut self.buffer, record, part),
+            Layout::Text(text) if is_shown && !is_receipt => text.write(&mut self.buffer, record),
+            Layout::Json { receipts } if is_shown => json::write(&mut self.buffer, record, *receipts),
             // The numbers of later packets depend on those before.
             Layout::Text(text) => text.pass_over(record),
-            Layout::Json => {}
+            Layout::Json { .. } | Layout::Verdicts(_) => {}
         }
-        if learns && closes {
-            self.people.learn(record);
+    }
+}
+
+impl Layout {
+    fn tell(&mut self, buffer: &mut Vec<u8>, told: &Told<'_>, people: &Members) {
+        match self {
+            Self::Folded(folded) => folded.tell(buffer, told, people),
+            Self::Verdicts(verdicts) => verdicts.handle(buffer, told),
+            Self::Text(_) | Self::Json { .. } | Self::Explain(_) => {}
         }
     }
 }

@@ -22,7 +22,7 @@ use observer_core::time::Time;
 use observer_core::websocket::frame::Opcode;
 
 use super::clock::{Clock, TimeStyle};
-use super::escape::{is_escaped_json, write_bytes, write_json, write_text};
+use super::escape::{is_escaped_json, write_bytes, write_json, write_quoted, write_text};
 use super::packets::{Conversations, Layout, write_packet};
 use super::palette::Palette;
 use super::pieces::{Piece, missing_bytes, pieces};
@@ -150,12 +150,18 @@ impl Text {
         }
     }
 
-    /// Time, connection, addresses, and between them who sends.
-    fn write_start(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+    /// Appends a time, as each line has it first.
+    pub fn write_time(&mut self, out: &mut Vec<u8>, time: Time) {
         let Palette { faint, reset, .. } = self.palette;
         push(out, faint);
-        self.clock.write(out, record.time);
+        self.clock.write(out, time);
         push(out, reset);
+    }
+
+    /// Time, connection, addresses, and between them who sends.
+    fn write_start(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        self.write_time(out, record.time);
+        let reset = self.palette.reset;
         let Some(connection) = record.connection else {
             out.push(b' ');
             return;
@@ -308,7 +314,7 @@ impl Text {
             }
             if !close.reason.is_empty() {
                 out.push(b' ');
-                self.write_quoted(out, close.reason);
+                write_quoted(out, close.reason, self.palette.escape);
             }
         } else {
             self.write_payload(
@@ -500,7 +506,7 @@ impl Text {
         }
         if !closed.reason.is_empty() {
             out.push(b' ');
-            self.write_quoted(out, closed.reason);
+            write_quoted(out, closed.reason, self.palette.escape);
         }
         let (duration, idle) = (seconds(closed.duration), seconds(closed.idle));
         format(out, format_args!(", after {duration} s ({idle} s idle)"));
@@ -536,25 +542,6 @@ impl Text {
                 push(out, &what);
             }
         }
-    }
-
-    /// Between quotes that the text cannot end.
-    fn write_quoted(&self, out: &mut Vec<u8>, text: &str) {
-        let mark = self.palette.escape;
-        out.push(b'"');
-        for part in text.split_inclusive(['"', '\\']) {
-            let (plain, quoted) = match part.as_bytes() {
-                [.., last @ (b'"' | b'\\')] => (&part[..part.len() - 1], Some(*last)),
-                _ => (part, None),
-            };
-            write_text(out, plain, mark);
-            if let Some(quoted) = quoted {
-                push(out, mark.on);
-                out.extend([b'\\', quoted]);
-                push(out, mark.off);
-            }
-        }
-        out.push(b'"');
     }
 }
 

@@ -1,0 +1,511 @@
+//! Text with one line for what somebody says and all its copies, instead of one each.
+//!
+//! Owns which line a case gets and when it gets another, and the count of heartbeats. Must not know how a case is judged,
+//! nor the lines of what belongs to none, which are `text`'s. Bounded: an entry a case under way, which the verifier
+//! bounds; [`NAMED_MAX`] recipients of a kind are named in a line. Everything that a peer can influence goes through
+//! `escape`.
+//!
+//! The time of a line is that of what began it, and it stands where its outcome was known: the line of something slow
+//! comes behind those of what was said later.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use observer_core::Record;
+use observer_core::flow::verdict::{Case, Deviation, Fault, Outcome, Stage, Told};
+use observer_core::flow::verifier::Part;
+use observer_core::flow::{Members, Rules};
+use observer_core::record::Kind;
+use observer_core::time::Time;
+
+use super::escape::write_text;
+use super::palette::Palette;
+use super::party::{latency, write_party, write_party_briefly, write_quote};
+use super::summary::count;
+use super::text::Text;
+use super::trigger::write_trigger;
+use super::verdict::words::{self, Rule};
+
+/// Recipients that are named for one reason in one line.
+pub const NAMED_MAX: usize = 8;
+
+/// Between two lines that tell of heartbeats.
+const HEARTBEATS_EVERY: Duration = Duration::from_secs(60);
+
+/// Lays out records and cases.
+#[derive(Debug)]
+pub struct Folded {
+    text: Text,
+    palette: Palette,
+    rules: Arc<Rules>,
+    /// What a line was written for and no verdict came yet, by number.
+    shown: HashMap<u64, Shown>,
+    heartbeats: Heartbeats,
+}
+
+/// What the line of a case has said.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// That all came.
+    all_came: bool,
+    /// How much was wrong besides what was missing.
+    remarks: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Heartbeats {
+    count: u64,
+    first: Time,
+    last: Time,
+    /// When they were told of, or the first one came.
+    since: Option<Time>,
+}
+
+impl Folded {
+    /// Lays out what belongs to no case as `text` does.
+    pub fn new(text: Text, palette: Palette, rules: Arc<Rules>) -> Self {
+        let heartbeats = Heartbeats::default();
+        Self { text, palette, rules, shown: HashMap::new(), heartbeats }
+    }
+
+    /// Takes a record, and what the verifier says it is.
+    pub fn handle(&mut self, out: &mut Vec<u8>, record: &Record<'_>, part: Part) {
+        match (part, &record.kind) {
+            (_, Kind::Summary(_)) => self.write_heartbeats(out),
+            (Part::Heartbeat, _) => self.heartbeats.note(record.time),
+            (Part::OfCase, _) | (_, Kind::Received(_) | Kind::CaptureLoss(_)) => {}
+            (Part::Nothing, _) => {
+                self.write_heartbeats_if_due(out, record.time);
+                self.text.write(out, record);
+            }
+        }
+    }
+
+    /// Takes what the verifier tells. `people` are as they were then.
+    pub fn tell(&mut self, out: &mut Vec<u8>, told: &Told<'_>, people: &Members) {
+        let case = told.case;
+        if !matches!(Rule::find(&self.rules, case.dialect, case.flow), Some(Rule::Flow(_)) | None) {
+            let is_news = matches!(case.outcome, Outcome::Violated | Outcome::Late);
+            if told.stage == Stage::Verdict && is_news {
+                self.write_finding(out, case, people);
+            }
+            return;
+        }
+        let before = self.shown.get(&case.number).copied();
+        let now = Shown { all_came: told.stage == Stage::Complete, remarks: remarks(case) };
+        match told.stage {
+            Stage::Complete | Stage::Overdue => {
+                let is_late = before.is_some();
+                self.shown.insert(case.number, now);
+                self.write_case(out, case, is_late, people);
+            }
+            Stage::Verdict => {
+                self.shown.remove(&case.number);
+                let is_news = before.is_none_or(|before| {
+                    let says_more = match case.outcome {
+                        Outcome::Held | Outcome::Late | Outcome::Inconclusive => !before.all_came,
+                        Outcome::Violated => false,
+                    };
+                    says_more || now.remarks > before.remarks
+                });
+                if is_news {
+                    let is_late = case.outcome == Outcome::Late;
+                    self.write_case(out, case, is_late, people);
+                }
+            }
+        }
+    }
+
+    /// Time, who, what, how many of how many, after how long, and what is wrong.
+    fn write_case(&mut self, out: &mut Vec<u8>, case: &Case<'_>, is_late: bool, people: &Members) {
+        self.write_start(out, case, people);
+        let is_short = case.arrived < case.expected;
+        self.write_word(
+            out,
+            if is_short { self.palette.problem } else { "" },
+            &format!(" {}/{}", case.arrived, case.expected),
+        );
+        if let Some(last) = case.latency.last_received.filter(|_| case.arrived > 0 && !is_short) {
+            push(out, &format!(" {}", latency(last)));
+        }
+        let has_late = case.deviations.iter().any(|deviation| deviation.fault == Fault::Late);
+        if is_late && !has_late {
+            push(out, ", ");
+            self.write_word(out, self.palette.problem, "late");
+        }
+        self.write_rest(out, case);
+    }
+
+    /// What no message began, or what breaks a rule that nothing begins.
+    fn write_finding(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
+        self.write_start(out, case, people);
+        push(out, ", ");
+        self.write_word(out, self.palette.problem, words::outcome(case.outcome));
+        out.push(b' ');
+        write_text(out, case.flow, self.palette.escape);
+        self.write_rest(out, case);
+    }
+
+    fn write_start(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
+        self.write_heartbeats_if_due(out, case.time);
+        self.text.write_time(out, case.trigger.time);
+        out.push(b' ');
+        let mark = self.palette.escape;
+        write_trigger(out, case.trigger, self.palette, |out, party| write_party(out, party, people, mark));
+    }
+
+    fn write_rest(&self, out: &mut Vec<u8>, case: &Case<'_>) {
+        if case.others_unknown > 0 {
+            push(out, ", ");
+            let others = count(case.others_unknown as u64, "other", "others");
+            self.write_word(out, self.palette.problem, &format!("{others} unknown"));
+        }
+        if case.left > 0 {
+            push(out, &format!(", {} left before", case.left));
+        }
+        for fault in Fault::ALL {
+            let of_fault: Vec<_> = case.deviations.iter().filter(|it| it.fault == fault).collect();
+            if !of_fault.is_empty() {
+                push(out, ", ");
+                self.write_word(out, self.palette.problem, label(fault, case.outcome));
+                push(out, ": ");
+                self.write_recipients(out, &of_fault);
+            }
+        }
+        if case.deviations_more > 0 {
+            push(out, &format!(", and {} more", case.deviations_more));
+        }
+        if case.outcome == Outcome::Inconclusive && !case.causes.is_empty() {
+            let causes: Vec<_> = case.causes.iter().map(words::cause).collect();
+            out.push(b' ');
+            self.write_word(out, self.palette.problem, &format!("[not known: {}]", causes.join("; ")));
+        }
+        out.push(b'\n');
+    }
+
+    fn write_recipients(&self, out: &mut Vec<u8>, deviations: &[&Deviation]) {
+        for (index, deviation) in deviations.iter().take(NAMED_MAX).enumerate() {
+            push(out, if index == 0 { "" } else { ", " });
+            write_party_briefly(out, &deviation.party, self.palette.escape);
+            if let Some(seen) = &deviation.seen {
+                out.push(b' ');
+                write_quote(out, seen, self.palette.escape);
+            }
+        }
+        let more = deviations.len().saturating_sub(NAMED_MAX);
+        if more > 0 {
+            push(out, &format!(" and {more} more"));
+        }
+    }
+
+    fn write_word(&self, out: &mut Vec<u8>, color: &str, word: &str) {
+        push(out, color);
+        push(out, word);
+        push(out, if color.is_empty() { "" } else { self.palette.reset });
+    }
+
+    fn write_heartbeats_if_due(&mut self, out: &mut Vec<u8>, now: Time) {
+        if self.heartbeats.since.is_some_and(|since| now.since(since) >= HEARTBEATS_EVERY) {
+            self.write_heartbeats(out);
+            self.heartbeats.since = Some(now);
+        }
+    }
+
+    fn write_heartbeats(&mut self, out: &mut Vec<u8>) {
+        let Heartbeats { count: number, first, last, .. } = self.heartbeats;
+        if number == 0 {
+            return;
+        }
+        self.text.write_time(out, last);
+        let within = last.since(first).as_secs();
+        let heartbeats = count(number, "heartbeat", "heartbeats");
+        push(out, &format!(" {heartbeats} within {within} s\n"));
+        self.heartbeats.count = 0;
+    }
+}
+
+impl Heartbeats {
+    fn note(&mut self, time: Time) {
+        self.since.get_or_insert(time);
+        if self.count == 0 {
+            self.first = time;
+        }
+        self.count += 1;
+        self.last = time;
+    }
+}
+
+/// How much is wrong besides what is missing.
+fn remarks(case: &Case<'_>) -> usize {
+    let is_remark = |deviation: &&Deviation| {
+        !matches!(deviation.fault, Fault::Lost | Fault::Unacknowledged | Fault::Late)
+    };
+    case.deviations.iter().filter(is_remark).count() + case.deviations_more
+}
+
+/// What is said of those with whom something is wrong.
+const fn label(fault: Fault, outcome: Outcome) -> &'static str {
+    match (fault, outcome) {
+        // What is not proved is not said as if it were.
+        (Fault::Lost, Outcome::Inconclusive) => "not seen",
+        (Fault::Lost, _) => "missing",
+        (Fault::Unacknowledged, _) => "sent, not acknowledged",
+        (Fault::Late, _) => "late",
+        (Fault::Duplicated, _) => "came again",
+        (Fault::Altered, _) => "altered",
+        (Fault::Unexpected, _) => "came, and must not",
+        (Fault::Misordered, _) => "out of order",
+        (Fault::Unsolicited, _) => "nothing explains it",
+        (Fault::WrongClose, _) => "ended otherwise",
+    }
+}
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    // Writing to a vector cannot fail.
+    let _ = out.write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_core::flow::verdict::{Cause, Quote};
+    use observer_core::flow::{Act, Recipient};
+    use observer_core::record::{CaptureLoss, ClaimSource, ClaimedAddress, ClientClaim, Summary};
+
+    use super::*;
+    use crate::output::cases::{Made, party};
+    use crate::output::clock::TimeStyle;
+    use crate::output::text::Detail;
+
+    struct Lines {
+        folded: Folded,
+        out: Vec<u8>,
+    }
+
+    impl Lines {
+        fn new() -> Self {
+            let text = Text::new(TimeStyle::Utc, Palette::PLAIN, Detail::default());
+            Self { folded: Folded::new(text, Palette::PLAIN, Rules::built_in()), out: Vec::new() }
+        }
+
+        fn tell(&mut self, stage: Stage, made: &Made) {
+            made.told(stage, |told| self.folded.tell(&mut self.out, told, &Members::default()));
+        }
+
+        fn record(&mut self, seconds: u64, kind: Kind<'_>, part: Part) {
+            let time = Time::from_file(Made::AT + seconds * 1_000_000_000);
+            let record = Record { time, connection: None, stream_end: None, kind };
+            self.folded.handle(&mut self.out, &record, part);
+        }
+
+        fn heartbeat(&mut self, seconds: u64) {
+            self.record(seconds, Kind::CaptureLoss(CaptureLoss { packets: 0 }), Part::Heartbeat);
+        }
+
+        /// The lines since the last time, without their times.
+        fn take(&mut self) -> Vec<String> {
+            let text = String::from_utf8(std::mem::take(&mut self.out)).unwrap();
+            text.lines()
+                .map(|line| line.strip_prefix("12:00:00.000000Z ").unwrap_or(line).to_owned())
+                .collect()
+        }
+    }
+
+    fn complete() -> Made {
+        let mut made = Made::default();
+        made.latency.last_received = Some(Duration::from_micros(1_600));
+        made
+    }
+
+    fn missing() -> Made {
+        let mut made = Made { outcome: Outcome::Violated, arrived: 1, ..complete() };
+        made.deviate(Fault::Lost, party(1, "猪猪"), None, None);
+        made
+    }
+
+    #[test]
+    fn what_all_got_is_one_line_and_its_verdict_no_further_one() {
+        let mut lines = Lines::new();
+        lines.tell(Stage::Complete, &complete());
+        lines.tell(Stage::Verdict, &complete());
+        assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 1.6 ms"]);
+        assert!(lines.folded.shown.is_empty());
+    }
+
+    #[test]
+    fn private_words_logins_logouts_and_other_types_have_their_own_lines() {
+        let mut lines = Lines::new();
+        let mut private = Made { expected: 1, arrived: 1, ..complete() };
+        private.trigger.recipient = Some(party(1, "猪猪"));
+        private.trigger.room = Some("7".into());
+        private.say("psst");
+        lines.tell(Stage::Complete, &private);
+        for (act, room) in [(Act::Join, None), (Act::Join, Some("7")), (Act::Leave, None)] {
+            let mut made = complete();
+            made.trigger.does = Some(act);
+            made.trigger.content = None;
+            made.trigger.room = room.map(Into::into);
+            lines.tell(Stage::Complete, &made);
+        }
+        let mut other = complete();
+        other.trigger.does = None;
+        other.trigger.kind = "call".into();
+        other.trigger.to = None;
+        lines.tell(Stage::Complete, &other);
+        let mut unknown = complete();
+        unknown.trigger.to = Some(Recipient::Uid(observer_core::flow::Uid::Number(9)));
+        lines.tell(Stage::Complete, &unknown);
+        // All of them are one case here, of which something was told before.
+        let lines: Vec<_> = lines.take().iter().map(|line| line.replace(", late", "")).collect();
+        assert_eq!(
+            lines,
+            [
+                "mynick → 猪猪 in room 7 \"psst\" 1/1 1.6 ms",
+                "mynick logged in 2/2 1.6 ms",
+                "mynick logged in to room 7 2/2 1.6 ms",
+                "mynick logged out 2/2 1.6 ms",
+                "mynick call \"hi, all !\" 2/2 1.6 ms",
+                "mynick → uid 9 \"hi, all !\" 2/2 1.6 ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn who_is_missing_is_named_at_once_with_address_or_claim_and_the_verdict_adds_nothing() {
+        let mut lines = Lines::new();
+        let mut made = missing();
+        let address = ClaimedAddress { ip: [203, 0, 113, 9].into(), port: None };
+        let claim = ClientClaim { address, by: ClaimSource::XForwardedFor, also: Vec::new() };
+        let claimed = observer_core::flow::verdict::Party { claim: Some(Arc::new(claim)), ..party(3, "c") };
+        made.deviate(Fault::Unacknowledged, claimed, Some(Time::from_file(Made::AT)), None);
+        lines.tell(Stage::Overdue, &made);
+        lines.tell(Stage::Verdict, &made);
+        assert_eq!(
+            lines.take(),
+            ["mynick → all \"hi, all !\" 1/2, missing: 猪猪 (#1 127.0.0.1:40001), \
+              sent, not acknowledged: c (#3 203.0.113.9 claimed)"]
+        );
+    }
+
+    #[test]
+    fn what_comes_late_is_told_once_more_and_once_only() {
+        let mut late = Made { outcome: Outcome::Late, ..complete() };
+        late.latency.last_received = Some(Duration::from_secs(5));
+        for has_complete in [true, false] {
+            let mut lines = Lines::new();
+            lines.tell(Stage::Overdue, &missing());
+            lines.take();
+            if has_complete {
+                lines.tell(Stage::Complete, &late);
+            }
+            lines.tell(Stage::Verdict, &late);
+            assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 5000.0 ms, late"]);
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_says_more_than_the_line_before_has_its_own() {
+        for (fault, said) in [
+            (Fault::Duplicated, "came again"),
+            (Fault::Altered, "altered"),
+            (Fault::Unexpected, "came, and must not"),
+            (Fault::Misordered, "out of order"),
+            (Fault::Unsolicited, "nothing explains it"),
+        ] {
+            let mut lines = Lines::new();
+            lines.tell(Stage::Complete, &complete());
+            lines.take();
+            let mut made = Made { outcome: Outcome::Violated, ..complete() };
+            made.deviate(fault, party(1, "猪猪"), None, None);
+            made.deviations[0].seen = Some(Quote::of("h*"));
+            lines.tell(Stage::Verdict, &made);
+            let expected =
+                format!("mynick → all \"hi, all !\" 2/2 1.6 ms, {said}: 猪猪 (#1 127.0.0.1:40001) \"h*\"");
+            assert_eq!(lines.take(), [expected]);
+        }
+    }
+
+    #[test]
+    fn what_turns_out_not_to_be_known_is_told_and_what_never_had_a_line_gets_one_at_the_end() {
+        let mut made = missing();
+        made.outcome = Outcome::Inconclusive;
+        made.causes = Cause::EndedTooSoon.into();
+        let line = "mynick → all \"hi, all !\" 1/2, not seen: 猪猪 (#1 127.0.0.1:40001) \
+                    [not known: the run ended before the time was up]";
+        let mut lines = Lines::new();
+        lines.tell(Stage::Verdict, &made);
+        assert_eq!(lines.take(), [line]);
+        lines.tell(Stage::Overdue, &missing());
+        lines.take();
+        lines.tell(Stage::Verdict, &made);
+        assert_eq!(lines.take(), [line]);
+    }
+
+    #[test]
+    fn others_of_whom_nothing_is_known_are_said() {
+        let mut lines = Lines::new();
+        lines.tell(Stage::Complete, &Made { others_unknown: 3, ..complete() });
+        assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 1.6 ms, 3 others unknown"]);
+    }
+
+    #[test]
+    fn only_some_are_named_and_the_others_are_counted() {
+        let mut made = Made { outcome: Outcome::Violated, expected: 12, arrived: 0, ..Made::default() };
+        for number in 0..12 {
+            made.deviate(Fault::Lost, party(number, "x"), None, None);
+        }
+        let mut lines = Lines::new();
+        lines.tell(Stage::Overdue, &made);
+        let line = lines.take().concat();
+        assert_eq!(line.matches("x (#").count(), NAMED_MAX);
+        assert!(line.ends_with(" and 4 more"), "{line}");
+    }
+
+    #[test]
+    fn no_text_of_a_peer_can_imitate_a_line_or_control_the_terminal() {
+        let mut made = missing();
+        made.trigger.party.name = Some("a → all \"x\" 9/9\n\x1b[2J".into());
+        made.say("\" 2/2 0.1 ms\r\n\u{202e}");
+        made.deviations[0].party.name = Some("all".into());
+        let mut lines = Lines::new();
+        lines.tell(Stage::Overdue, &made);
+        assert_eq!(
+            lines.take(),
+            ["\"a → all \\\"x\\\" 9/9\\n\\x1b[2J\" → all \"\\\" 2/2 0.1 ms\\r\\n\\u{202e}\" 1/2, \
+              missing: \"all\" (#1 127.0.0.1:40001)"]
+        );
+    }
+
+    #[test]
+    fn heartbeats_are_counted_and_told_once_a_minute_before_another_line_and_at_the_end() {
+        let mut lines = Lines::new();
+        let loss = || {
+            Kind::Anomaly(observer_core::record::Anomaly {
+                direction: None,
+                code: observer_core::anomaly::AnomalyCode::ALL[0],
+                detail: "",
+            })
+        };
+        for seconds in [0, 30, 59] {
+            lines.heartbeat(seconds);
+        }
+        lines.record(59, loss(), Part::Nothing);
+        assert_eq!(lines.take().len(), 1, "it is too early");
+        lines.heartbeat(61);
+        lines.record(62, loss(), Part::Nothing);
+        let told = lines.take();
+        assert_eq!((told.len(), told[0].as_str()), (2, "12:01:01.000000Z 4 heartbeats within 61 s"));
+        lines.heartbeat(70);
+        lines.record(71, Kind::Summary(Box::<Summary>::default()), Part::Nothing);
+        assert_eq!(lines.take(), ["12:01:10.000000Z 1 heartbeat within 0 s"]);
+    }
+
+    #[test]
+    fn a_message_that_a_line_tells_of_is_not_shown_by_itself() {
+        let mut lines = Lines::new();
+        lines.record(0, Kind::CaptureLoss(CaptureLoss { packets: 3 }), Part::Nothing);
+        lines.record(0, Kind::CaptureLoss(CaptureLoss { packets: 3 }), Part::OfCase);
+        assert_eq!(lines.take(), [""; 0]);
+    }
+}

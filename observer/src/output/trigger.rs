@@ -1,0 +1,70 @@
+//! What began a case, in words.
+//!
+//! Owns them. Must not know how its parties are called, nor what became of it. Bounded by what the core keeps of it.
+
+use observer_core::flow::verdict::{Party, TriggerSeen};
+use observer_core::flow::{Act, Recipient};
+use observer_core::record::Direction;
+
+use super::escape::write_text;
+use super::palette::Palette;
+use super::party::{EVERYONE, write_name, write_quote};
+
+/// Appends who did what. `write_party` says how somebody is called.
+pub fn write_trigger(
+    out: &mut Vec<u8>,
+    trigger: &TriggerSeen,
+    palette: Palette,
+    write_party: impl Fn(&mut Vec<u8>, &Party),
+) {
+    let mark = palette.escape;
+    let (color, arrow) = match trigger.direction {
+        Some(Direction::ServerToClient) => (palette.server, " ← "),
+        _ => (palette.client, " → "),
+    };
+    write_party(out, &trigger.party);
+    let room = |out: &mut Vec<u8>, word: &str| {
+        if let Some(room) = &trigger.room {
+            push(out, word);
+            write_name(out, room, mark);
+        }
+    };
+    match trigger.does {
+        Some(Act::Say) => {
+            push(out, color);
+            push(out, arrow);
+            push(out, if color.is_empty() { "" } else { palette.reset });
+            match (&trigger.to, &trigger.recipient) {
+                (_, Some(recipient)) => write_party(out, recipient),
+                (Some(Recipient::Uid(uid)), None) => {
+                    push(out, "uid ");
+                    write_name(out, &uid.to_string(), mark);
+                }
+                (Some(Recipient::All) | None, None) => push(out, EVERYONE),
+            }
+            room(out, " in room ");
+        }
+        Some(Act::Join) => {
+            push(out, " logged in");
+            room(out, " to room ");
+        }
+        Some(Act::Leave) => {
+            push(out, " logged out");
+            room(out, " of room ");
+        }
+        _ if trigger.kind.is_empty() => {}
+        _ => {
+            out.push(b' ');
+            write_text(out, &trigger.kind, mark);
+            room(out, " in room ");
+        }
+    }
+    if let Some(content) = trigger.content.as_ref().filter(|_| trigger.does != Some(Act::Join)) {
+        out.push(b' ');
+        write_quote(out, content, mark);
+    }
+}
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
