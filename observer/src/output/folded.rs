@@ -75,7 +75,8 @@ impl Folded {
         match (part, &record.kind) {
             (_, Kind::Summary(_)) => self.write_heartbeats(out),
             (Part::Heartbeat, _) => self.heartbeats.note(record.time),
-            (Part::OfCase, _) | (_, Kind::Received(_) | Kind::CaptureLoss(_)) => {}
+            // Close frames are there for the verifier: the end of the connection is told.
+            (Part::OfCase, _) | (_, Kind::Received(_) | Kind::CaptureLoss(_) | Kind::Frame(_)) => {}
             (Part::Nothing, _) => {
                 self.write_heartbeats_if_due(out, record.time);
                 self.text.write(out, record);
@@ -100,6 +101,13 @@ impl Folded {
                 let is_late = before.is_some();
                 self.shown.insert(case.number, now);
                 self.write_case(out, case, is_late, people);
+            }
+            Stage::Refused => {
+                self.shown.remove(&case.number);
+                self.write_start(out, case, people);
+                push(out, ", ");
+                self.write_word(out, self.palette.problem, "refused");
+                out.push(b'\n');
             }
             Stage::Verdict => {
                 self.shown.remove(&case.number);

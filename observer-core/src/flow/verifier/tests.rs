@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::flow::parse;
 use crate::record::{
-    Account, CaptureLoss, Close, ConnectionOpened, Frame, Gap, Handshake, Payload, Received, Summary,
+    Account, CaptureLoss, Close, ConnectionOpened, Frame, Gap, Handshake, Payload, Received,
 };
 use crate::websocket::frame::FrameHeader;
 
@@ -269,7 +269,7 @@ impl Play {
     }
 
     fn end(&mut self) {
-        self.tell(None, Kind::Summary(Box::new(Summary::default())));
+        self.tell(None, Kind::Summary(Box::default()));
     }
 
     fn taken(&mut self) -> Vec<String> {
