@@ -66,7 +66,7 @@ pub struct Case<'a> {
     pub left: usize,
     /// From the trigger to the first and to the last that was sent, and to those that were acknowledged.
     pub latency: Latency,
-    /// Why it is no better than it is, recipient by recipient.
+    /// Why it is no better than it is, recipient by recipient; where that cannot be told, what did not come.
     pub deviations: &'a [Deviation],
     /// How many more there are.
     pub deviations_more: usize,
@@ -255,6 +255,8 @@ pub enum Cause {
     EndedTooSoon,
     /// The end of a connection was not seen.
     EndUnseen,
+    /// Somebody left before the time was up, long after it was sent to all others.
+    LeftTooSoon,
     /// What the chat speaks was not yet known, or changed.
     DialectUnknown,
     /// A bound of the observer was reached.
@@ -263,13 +265,14 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BytesMissing,
         Self::CaptureLoss,
         Self::Unreadable,
         Self::StartedTooLate,
         Self::EndedTooSoon,
         Self::EndUnseen,
+        Self::LeftTooSoon,
         Self::DialectUnknown,
         Self::Limit,
     ];
@@ -283,6 +286,7 @@ impl Cause {
             Self::StartedTooLate => "started_too_late",
             Self::EndedTooSoon => "ended_too_soon",
             Self::EndUnseen => "end_unseen",
+            Self::LeftTooSoon => "left_too_soon",
             Self::DialectUnknown => "dialect_unknown",
             Self::Limit => "limit",
         }
@@ -291,7 +295,7 @@ impl Cause {
 
 /// Some causes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Causes(u8);
+pub struct Causes(u16);
 
 impl Causes {
     /// None of them.

@@ -57,8 +57,8 @@ pub(super) struct Slot {
     pub(super) is_required: bool,
     /// Whether the connection may have left before, unseen.
     pub(super) is_doubtful: bool,
-    /// Whether it left before it came.
-    pub(super) has_left: bool,
+    /// When it left before it came, and whether it had all that it was sent until then.
+    pub(super) left: Option<(Time, bool)>,
     /// Whether its end was not seen.
     pub(super) end_unseen: bool,
     pub(super) sent: Option<Time>,
@@ -74,7 +74,7 @@ impl Slot {
             expectation,
             is_required,
             is_doubtful: false,
-            has_left: false,
+            left: None,
             end_unseen: false,
             sent: None,
             received: None,
@@ -84,13 +84,25 @@ impl Slot {
 
     /// Whether it still has to come.
     pub(super) const fn is_open(&self) -> bool {
-        self.is_required && self.received.is_none() && !self.has_left && !self.end_unseen
+        self.is_required && self.received.is_none() && self.left.is_none() && !self.end_unseen
     }
 
     /// Whether it is one of those who were to get something, and did not leave without.
     const fn counts(&self) -> bool {
-        self.received.is_some() || (self.is_required && !self.has_left) || self.sent.is_some()
+        self.received.is_some() || (self.is_required && self.left.is_none()) || self.sent.is_some()
     }
+}
+
+/// How a connection is left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    pub(super) time: Time,
+    /// Whether its end came, and not only a sign of it.
+    pub(super) is_over: bool,
+    /// Whether it ended where nobody saw it.
+    pub(super) end_unseen: bool,
+    /// Whether it had acknowledged all that it was sent.
+    pub(super) is_idle: bool,
 }
 
 /// How many there are, and how many have it.
@@ -203,20 +215,26 @@ impl Case {
     }
 
     /// A connection is left, or is about to be. `is_over`: what it was sent and has not acknowledged it will not have.
-    pub(super) fn note_left(&mut self, connection: ConnectionId, is_over: bool, end_unseen: bool) {
+    pub(super) fn note_left(&mut self, connection: ConnectionId, leaving: Leaving) {
+        let Leaving { time, is_over, end_unseen, is_idle } = leaving;
         let expectations: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|slot| slot.connection == connection && slot.is_open())
-            .filter(|slot| is_over || slot.sent.is_none())
+            .slots_of(connection)
+            .filter(|slot| slot.is_open() && (is_over || slot.sent.is_none()))
             .map(|slot| slot.expectation)
             .collect();
         for expectation in expectations {
             self.change(connection, expectation, |slot| {
-                slot.has_left = !end_unseen;
                 slot.end_unseen = end_unseen;
+                slot.left = (!end_unseen).then_some((time, is_idle));
             });
         }
+    }
+
+    /// When the last of the others was sent, if all of them were.
+    pub(super) fn others_sent(&self, slot: &Slot) -> Option<Time> {
+        let is_other = |it: &&Slot| (it.connection, it.expectation) != (slot.connection, slot.expectation);
+        let others = || self.slots.iter().filter(is_other).filter(|it| it.is_required && it.left.is_none());
+        others().map(|it| it.sent).try_fold(None, |last: Option<Time>, sent| Some(last.max(Some(sent?))))?
     }
 
     /// Whether all is there that has to come, and everybody has it who may be meant.
@@ -246,10 +264,11 @@ impl Case {
             if of_one.iter().any(Slot::counts) {
                 count.expected += 1;
                 let lacks = |slot: &Slot| {
-                    slot.received.is_none() && (slot.sent.is_some() || (slot.is_required && !slot.has_left))
+                    slot.received.is_none()
+                        && (slot.sent.is_some() || (slot.is_required && slot.left.is_none()))
                 };
                 count.arrived += usize::from(!of_one.iter().any(lacks));
-            } else if of_one.iter().any(|slot| slot.has_left) {
+            } else if of_one.iter().any(|slot| slot.left.is_some()) {
                 count.left += 1;
             }
         }

@@ -43,6 +43,10 @@ pub(super) struct End {
 pub(super) struct Stream {
     /// What fulfils something and is not acknowledged: where it ends, the case, the expectation there.
     pub(super) sent: VecDeque<(u64, u64, usize)>,
+    /// Messages that no case explains, and that are not acknowledged: where each ends, and its number.
+    pub(super) extras: VecDeque<(u64, u64)>,
+    /// Where the last message ended.
+    pub(super) end: u64,
     /// Up to where all is acknowledged, and when that was told.
     pub(super) received: (u64, Time),
     /// When the last hole became known.

@@ -32,6 +32,16 @@ impl Judgement {
         } else {
             self.is_violated = true;
         }
+        self.keep(deviation);
+    }
+
+    /// Something that cannot be told, and why.
+    fn doubt(&mut self, deviation: Deviation, causes: Causes) {
+        self.causes = self.causes.and(causes);
+        self.keep(deviation);
+    }
+
+    fn keep(&mut self, deviation: Deviation) {
         if self.deviations.len() < DEVIATIONS_MAX {
             self.deviations.push(deviation);
         } else {
@@ -152,19 +162,8 @@ impl Verifier {
             }
             return;
         }
-        if !slot.is_required || slot.has_left {
+        if !slot.is_required {
             return;
-        }
-        let direction = super::direction_of(flow, expected.to);
-        let mut causes = cause.and(self.lost_since(begun));
-        if let Some(end) = self.ends.get(&slot.connection) {
-            causes = causes.and(end.is_unsure_since(direction, begun));
-        }
-        if slot.end_unseen {
-            causes = causes.with(Cause::EndUnseen);
-        }
-        if slot.is_doubtful {
-            causes = causes.with(Cause::BytesMissing);
         }
         let instead = if slot.sent.is_none() { self.instead_of(case, slot, expected) } else { None };
         let seen = instead.and_then(|number| {
@@ -174,16 +173,53 @@ impl Verifier {
                 self.extras.get(&number)?.content.clone()
             }
         });
-        if !causes.is_empty() {
-            judgement.causes = judgement.causes.and(causes);
-            return;
-        }
         let fault = match (slot.sent.is_some(), seen.is_some()) {
             (true, _) => Fault::Unacknowledged,
             (false, true) => Fault::Altered,
             (false, false) => Fault::Lost,
         };
-        judgement.add(self.deviation(fault, slot, expected, seen));
+        let mut causes = Causes::NONE;
+        if let Some((left_at, was_idle)) = slot.left
+            && fault != Fault::Altered
+        {
+            if fault == Fault::Unacknowledged {
+                return;
+            }
+            // One sender's messages are handled in their order: this one was, while its recipient was there.
+            if !self.has_later_of_sender(case, slot.connection) {
+                let is_late = |sent: Time| left_at.since(sent) >= super::SURE_AFTER;
+                if !was_idle || !case.others_sent(slot).is_some_and(is_late) {
+                    return;
+                }
+                causes = causes.with(Cause::LeftTooSoon);
+            }
+        }
+        let direction = super::direction_of(flow, expected.to);
+        causes = causes.and(cause).and(self.lost_since(begun));
+        if let Some(end) = self.ends.get(&slot.connection) {
+            causes = causes.and(end.is_unsure_since(direction, begun));
+        }
+        if slot.end_unseen {
+            causes = causes.with(Cause::EndUnseen);
+        }
+        if slot.is_doubtful {
+            causes = causes.with(Cause::BytesMissing);
+        }
+        let deviation = self.deviation(fault, slot, expected, seen);
+        if causes.is_empty() {
+            judgement.add(deviation);
+        } else {
+            judgement.doubt(deviation, causes);
+        }
+    }
+
+    /// Whether a connection was sent something of a case that the same sender began later.
+    fn has_later_of_sender(&self, case: &Open, connection: ConnectionId) -> bool {
+        let own = self.ends.get(&case.sender).map(|end| &end.own);
+        let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
+        later
+            .filter_map(|later| self.cases.get(later))
+            .any(|later| later.slots_of(connection).any(|slot| slot.sent.is_some()))
     }
 
     /// What a connection was sent that looks like what it was to get, but for what it says.
@@ -224,7 +260,7 @@ impl Verifier {
             return;
         }
         let Some(party) = self.ends.get(&extra.connection).map(|end| end.party.clone()) else { return };
-        let (sent, received) = (Some(extra.time), None);
+        let (sent, received) = (Some(extra.time), extra.received);
         let deviation =
             Deviation { fault: link.fault, party, kind: extra.kind, seen: extra.content, sent, received };
         judgement.add(deviation);
@@ -295,7 +331,7 @@ impl Verifier {
                 kind: extra.kind.clone(),
                 seen: extra.content.clone(),
                 sent: Some(extra.time),
-                received: None,
+                received: extra.received,
             };
             self.find(dialect, first + place, &rule.name, extra.dialect, &trigger, deviation, causes, tell);
         }

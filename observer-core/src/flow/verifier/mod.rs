@@ -23,7 +23,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use self::case::{Case as Open, Slot, after};
+use self::case::{Case as Open, Leaving, Slot, after};
 use self::ends::{ChatState, Early, End};
 use self::keys::{Beginning, Keys, Place};
 use self::plan::{Plan, direction_of};
@@ -71,6 +71,9 @@ const LOOKED_BACK: usize = 64;
 /// What is missing is lost after so many times what it may take, and not before so long.
 const LOST_AFTER_TIMES: u32 = 5;
 const LOST_AFTER_LEAST: Duration = Duration::from_secs(10);
+
+/// Whoever stays for so long after all others were sent something should have been sent it, too.
+const SURE_AFTER: Duration = Duration::from_millis(100);
 
 /// How much earlier than what explains it a message may be told of: in a file, packets of several processors.
 const EARLIER_MAX: Duration = Duration::from_secs(1);
@@ -139,6 +142,7 @@ struct Extra {
     /// Each key that it has, with flow and expectation.
     keys: Vec<(u64, usize, usize)>,
     stream_end: Option<u64>,
+    received: Option<Time>,
     /// How long it may go unexplained.
     hold: Duration,
     link: Option<Link>,
@@ -254,6 +258,8 @@ impl Verifier {
                 if let Some(end) = self.ends.get_mut(&connection.id) {
                     end.party.claim.clone_from(&connection.client_claim);
                     end.refresh(members, self.now);
+                    let stream = end.stream(message.direction);
+                    stream.end = record.stream_end.unwrap_or_default().max(stream.end);
                 }
                 return self.handle_message(record, connection, message, members, tell);
             }
@@ -685,6 +691,11 @@ impl Verifier {
     ) {
         let Some(stream) = self.ends.get_mut(&connection).map(|end| end.stream(direction)) else { return };
         stream.received = (to, time);
+        while let Some((_, number)) = stream.extras.pop_front_if(|(end, _)| *end <= to) {
+            if let Some(extra) = self.extras.get_mut(&number) {
+                extra.received = Some(time);
+            }
+        }
         let mut arrived = Vec::new();
         while let Some((_, number, expectation)) = stream.sent.pop_front_if(|(end, _, _)| *end <= to) {
             arrived.push((number, expectation));
@@ -1029,6 +1040,11 @@ impl Verifier {
         }
         if let Some(end) = self.ends.get_mut(&seen.connection) {
             end.extras.push_back(number);
+            let stream = end.stream(seen.direction);
+            while stream.extras.front().is_some_and(|(_, first)| !self.extras.contains_key(first)) {
+                stream.extras.pop_front();
+            }
+            stream.extras.extend(seen.stream_end.map(|end| (end, number)));
         }
         let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
         self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
@@ -1043,6 +1059,7 @@ impl Verifier {
             content: seen.event.content.as_deref().map(Quote::of),
             keys,
             stream_end: seen.stream_end,
+            received: None,
             hold,
             link,
         };
@@ -1106,7 +1123,11 @@ impl Verifier {
 
     /// What a connection still waits for it need not get any more.
     fn excuse(&mut self, connection: ConnectionId, is_over: bool, end_unseen: bool, tell: Tell<'_>) {
+        let time = self.now;
         let Some(end) = self.ends.get_mut(&connection) else { return };
+        let stream = end.seen(Direction::ServerToClient);
+        let is_idle = self.trusts_sent || stream.received.0 >= stream.end;
+        let leaving = Leaving { time, is_over, end_unseen, is_idle };
         let mut expecting = std::mem::take(&mut end.expecting);
         if is_over {
             let waiting: BTreeSet<_> = [Direction::ClientToServer, Direction::ServerToClient]
@@ -1120,7 +1141,7 @@ impl Verifier {
         }
         for number in expecting {
             if let Some(case) = self.cases.get_mut(&number) {
-                case.note_left(connection, is_over, end_unseen);
+                case.note_left(connection, leaving);
                 self.settle(number, tell);
             }
         }

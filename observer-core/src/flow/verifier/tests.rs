@@ -433,7 +433,7 @@ fn bytes_that_were_not_seen_make_it_inconclusive_and_never_a_violation() {
             1 => play.loses_packets(1),
             _ => _ = play.server(2, &"x".repeat(70_000)),
         }
-        let expected = format!(r#"inconclusive say #1 "hi" 1/2, {cause}"#);
+        let expected = format!(r#"inconclusive say #1 "hi" 1/2, lost say #2 bob, {cause}"#);
         assert_eq!(play.verdicts_after(11_000), [expected]);
     }
     // What was lost before it began hides nothing of it.
@@ -477,6 +477,51 @@ fn whoever_leaves_before_it_comes_need_not_get_it_and_others_are_told() {
     assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#, "complete logout #2 2/2"]);
     play.closes(2, How::CloseFrame, Some(1_000));
     assert_eq!(play.verdicts_after(3_000), [r#"held say #1 "hi" 2/2"#, "held logout #2 2/2"]);
+}
+
+#[test]
+fn whoever_stays_long_after_all_others_got_it_and_leaves_without_is_named() {
+    for (stays, is_idle, expected) in [
+        (99, true, r#"held say #1 "hi" 2/2"#),
+        (100, false, r#"held say #1 "hi" 2/2"#),
+        (100, true, r#"inconclusive say #1 "hi" 2/2, lost say #2 bob, left_too_soon"#),
+    ] {
+        let mut play = Play::chat(&["ann", "bob", "cat"]);
+        if !is_idle {
+            play.server(2, r#"{"type":"something else"}"#);
+        }
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        play.copy(1, 3, "hi");
+        play.wait(stays);
+        play.sends_close(2, ClientToServer);
+        let verdicts = play.verdicts_after(3_000);
+        assert!(verdicts.contains(&expected.to_owned()), "{stays} {is_idle}: {verdicts:?}");
+    }
+}
+
+#[test]
+fn what_was_passed_over_is_lost_though_its_recipient_leaves_before_the_time_is_up() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "one");
+    play.copy(1, 1, "one");
+    play.asks_to_say(1, "two");
+    play.fan_out(1, "two");
+    play.sends_close(2, ClientToServer);
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts[0], r#"violated say #1 "one" 1/1, lost say #2 bob"#);
+    assert_eq!(verdicts[1], r#"held say #1 "two" 2/2"#);
+}
+
+#[test]
+fn a_private_message_to_oneself_comes_as_often_as_its_flow_says() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.client(1, r#"{"type":"say","to_uid":101,"content":"note"}"#);
+    play.delivered(1, &private(1, 1, "note"));
+    play.delivered(1, &private(1, 1, "note"));
+    assert_eq!(play.server(1, &private(1, 1, "note")), Part::Nothing);
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts, [r#"violated private #1 "note" 1/1, duplicated say #1 ann "note""#]);
 }
 
 #[test]
@@ -574,7 +619,7 @@ fn a_run_that_ends_before_the_time_is_up_tells_so() {
     play.asks_to_say(1, "hi");
     play.copy(1, 1, "hi");
     play.wait(1_999);
-    assert_eq!(play.verdicts(), [r#"inconclusive say #1 "hi" 1/2, ended_too_soon"#]);
+    assert_eq!(play.verdicts(), [r#"inconclusive say #1 "hi" 1/2, lost say #2 bob, ended_too_soon"#]);
 }
 
 #[test]
