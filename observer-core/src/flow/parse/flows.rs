@@ -161,7 +161,7 @@ impl<'t> File<'_, 't> {
         let said = to.value().as_str().unwrap_or_default();
         self.check_whom(when, whom).map_err(|why| to.error(format_args!("is \"{said}\", {why}")))?;
         let from = match when {
-            Trigger::Message { from, .. } => opposite(*from),
+            Trigger::Message { from, .. } => from.reverse(),
             Trigger::Leave => ServerToClient,
         };
         let kinds = self.kinds(&keys.need("type", "which messages are expected?")?, from)?;
@@ -292,7 +292,7 @@ impl<'t> File<'_, 't> {
             if known.contains(&kind) {
                 return Ok(kind.into());
             }
-            let (end, other) = (end(from), end(opposite(from)));
+            let (end, other) = (end(from), end(from.reverse()));
             if self.messages.iter().any(|rule| *rule.kind == *kind) {
                 return Err(entry.error(format_args!(
                     "is \"{kind}\", which only the {other} sends, and here it would come from the {end}"
@@ -335,13 +335,6 @@ impl MessageRule {
 fn the_message(number: usize, rule: &MessageRule) -> impl fmt::Display {
     let from = rule.from.map_or_else(String::new, |from| format!(" from the {}", end(from)));
     format!("message {} `{}`{from}", number + 1, rule.kind)
-}
-
-const fn opposite(direction: Direction) -> Direction {
-    match direction {
-        ClientToServer => ServerToClient,
-        ServerToClient => ClientToServer,
-    }
 }
 
 const fn end(from: Direction) -> &'static str {
