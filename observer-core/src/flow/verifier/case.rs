@@ -257,6 +257,11 @@ impl Case {
         self.unknown.iter().filter(|connection| !got(**connection)).count()
     }
 
+    /// Whether a connection is one of those who were to get something, and did not leave without.
+    pub(super) fn counts(&self, connection: ConnectionId) -> bool {
+        self.slots_of(connection).any(Slot::counts)
+    }
+
     /// How many were to get something, by connection, and have all of it.
     pub(super) fn count(&self) -> Count {
         let mut count = Count::default();

@@ -4,6 +4,7 @@
 //! how anything was matched. Bounded by [`DEVIATIONS_MAX`] a case.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{
     Among, Case, Cause, Causes, Connection, ConnectionClosed, ConnectionId, Deviation, Direction, Fault, How,
@@ -21,6 +22,8 @@ pub(super) struct Judgement {
     pub(super) deviations: Vec<Deviation>,
     pub(super) deviations_more: usize,
     pub(super) causes: Causes,
+    /// Who left and is counted all the same.
+    missed: BTreeSet<ConnectionId>,
     is_violated: bool,
     is_late: bool,
 }
@@ -111,10 +114,10 @@ impl Verifier {
             outcome: judgement.outcome(),
             trigger: &case.trigger,
             time: if stage == Stage::Complete { case.last_time } else { self.now },
-            expected: count.expected,
+            expected: count.expected + judgement.missed.len(),
             arrived: count.arrived,
             others_unknown: case.unknown_left(),
-            left: count.left,
+            left: count.left.saturating_sub(judgement.missed.len()),
             latency: case.latency(),
             deviations: &judgement.deviations,
             deviations_more: judgement.deviations_more,
@@ -204,6 +207,9 @@ impl Verifier {
         }
         if slot.is_doubtful {
             causes = causes.with(Cause::BytesMissing);
+        }
+        if slot.left.is_some() && !case.counts(slot.connection) {
+            judgement.missed.insert(slot.connection);
         }
         let deviation = self.deviation(fault, slot, expected, seen);
         if causes.is_empty() {

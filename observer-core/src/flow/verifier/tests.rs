@@ -484,7 +484,7 @@ fn whoever_stays_long_after_all_others_got_it_and_leaves_without_is_named() {
     for (stays, is_idle, expected) in [
         (99, true, r#"held say #1 "hi" 2/2"#),
         (100, false, r#"held say #1 "hi" 2/2"#),
-        (100, true, r#"inconclusive say #1 "hi" 2/2, lost say #2 bob, left_too_soon"#),
+        (100, true, r#"inconclusive say #1 "hi" 2/3, lost say #2 bob, left_too_soon"#),
     ] {
         let mut play = Play::chat(&["ann", "bob", "cat"]);
         if !is_idle {
@@ -509,7 +509,7 @@ fn what_was_passed_over_is_lost_though_its_recipient_leaves_before_the_time_is_u
     play.fan_out(1, "two");
     play.sends_close(2, ClientToServer);
     let verdicts = play.verdicts_after(3_000);
-    assert_eq!(verdicts[0], r#"violated say #1 "one" 1/1, lost say #2 bob"#);
+    assert_eq!(verdicts[0], r#"violated say #1 "one" 1/2, lost say #2 bob"#);
     assert_eq!(verdicts[1], r#"held say #1 "two" 2/2"#);
 }
 

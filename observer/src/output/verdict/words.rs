@@ -158,6 +158,9 @@ pub const fn cause(cause: Cause) -> &'static str {
         Cause::StartedTooLate => "it may have begun, or somebody was connected, before observer started",
         Cause::EndedTooSoon => "the run ended before the time was up",
         Cause::EndUnseen => "the end of a connection was not seen",
+        Cause::LeftTooSoon => {
+            "somebody left before the time was up, long after it had been sent to all others"
+        }
         Cause::DialectUnknown => "what the chat speaks was not yet known, or changed",
         Cause::Limit => "a limit of observer was reached",
     }
