@@ -217,6 +217,10 @@ impl Case {
     /// A connection is left, or is about to be. `is_over`: what it was sent and has not acknowledged it will not have.
     pub(super) fn note_left(&mut self, connection: ConnectionId, leaving: Leaving) {
         let Leaving { time, is_over, end_unseen, is_idle } = leaving;
+        // Its time was up before: that it leaves excuses nothing.
+        if time.monotonic >= self.overdue_at && !end_unseen {
+            return;
+        }
         let expectations: Vec<_> = self
             .slots_of(connection)
             .filter(|slot| slot.is_open() && (is_over || slot.sent.is_none()))
