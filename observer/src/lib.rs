@@ -8,6 +8,7 @@ pub mod cli;
 pub mod ending;
 pub mod filter;
 pub mod interfaces;
+pub mod lines;
 pub mod output;
 pub mod read;
 pub mod rules;

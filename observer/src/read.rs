@@ -1,23 +1,27 @@
-//! `observer read`: the run loop over capture files.
+//! The run loop over files: captures, and for those who judge, observer's own JSON lines.
 //!
-//! Owns opening, unpacking, the order of files, and what is said of damaged ones. Must not know the formats. Bounded:
-//! a thread reads ahead by `CHUNKS_AHEAD` chunks, also where a chunk of gzip unpacks to a thousand times its size.
+//! Owns opening, unpacking, which of the two a file is, the order of files, and what is said of damaged ones. Must not
+//! know the formats. Bounded: a thread reads ahead by `CHUNKS_AHEAD` chunks, also where a chunk of gzip unpacks to a
+//! thousand times its size; of a line [`LINE_BYTES_MAX`] are kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context as _;
 use flate2::write::MultiGzDecoder;
 use observer_core::engine::Report;
+use observer_core::flow::Rules;
 use observer_core::time::Time;
 use observer_core::{Event, Packet};
 use tokio::sync::mpsc;
 
 use crate::capture::file::{FileError, FilePacket, FileReader, Item, link_type_name};
 use crate::cli::{EXIT_ERROR, EXIT_INPUT_CUT, EXIT_NOT_RUN, EXIT_OK, Request, Task};
+use crate::lines::{Line, Lines};
 use crate::shell::Shell;
 
 /// Chunks between the reading thread and the decoder.
@@ -29,7 +33,15 @@ const GZIP_CHUNK_BYTES: usize = 4 << 10;
 /// Interfaces of one run that get a name.
 const NAMED_INTERFACES_MAX: u32 = 1_024;
 
+/// The longest line, in bytes: a message of the largest size, every byte of it escaped.
+pub const LINE_BYTES_MAX: usize = 128 << 20;
+/// Blanks that a file may begin with.
+const BLANKS_MAX: usize = 64 << 10;
+
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+const TOGETHER: &str = "captures and JSON lines are not read in one run, since their connections would be taken for others: read it alone";
 
 /// Decodes `files`, one after the other, as one run. Returns the exit code.
 pub fn run(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
@@ -45,7 +57,7 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
     // what packets belong to is to be told from the first one on.
     let report = if request.ports.is_some() || request.packets { Report::All } else { Report::Upgrades };
     let mut shell = Shell::start(request, request.ports.as_deref(), report)?;
-    let mut reading = Reading { snap_length: request.snap_length, ..Reading::default() };
+    let mut reading = Reading::new(request);
     let mut exit_code = EXIT_OK;
     let mut unreadable = false;
     for path in files {
@@ -53,6 +65,10 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
         let name = display_name(path);
         if let Some(left_out) = reading.left_out.take_words() {
             shell.diagnostics.warning(format!("{name}: {left_out}"));
+            exit_code = exit_code.max(EXIT_INPUT_CUT);
+        }
+        if let Some(damaged) = reading.damaged_lines.take_words() {
+            shell.diagnostics.warning(format!("{name}: {damaged}"));
             exit_code = exit_code.max(EXIT_INPUT_CUT);
         }
         match ended {
@@ -68,13 +84,17 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
             }
         }
     }
-    if exit_code != EXIT_OK {
+    if exit_code != EXIT_OK || unreadable {
         shell.note_damage();
     }
     if unreadable {
         exit_code = if request.task == Task::Verify { EXIT_NOT_RUN } else { EXIT_ERROR };
     }
-    let summary = shell.finish(None, &[], exit_code == EXIT_OK).await?;
+    let is_whole = exit_code == EXIT_OK;
+    let summary = match &mut reading.lines {
+        Some(lines) => shell.finish_lines(lines, is_whole).await?,
+        None => shell.finish(None, &[], is_whole).await?,
+    };
     if request.ports.is_none() && summary.is_some_and(|summary| summary.connections_other > 0) {
         shell.diagnostics.note(
             "connections whose upgrade is not in the capture are decoded where --port names their port",
@@ -100,11 +120,133 @@ enum Ended {
 }
 
 /// What is kept between files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reading {
     snap_length: u32,
     interfaces: Interfaces,
     left_out: LeftOut,
+    damaged_lines: DamagedLines,
+    /// Where the files are JSON lines.
+    lines: Option<Lines>,
+    has_captures: bool,
+    /// Who may read lines, and by which rules.
+    reads_lines: Option<Arc<Rules>>,
+    ports: Option<Vec<u16>>,
+    sent_is_trusted: bool,
+}
+
+/// What is read of a file, by what it is.
+#[derive(Debug)]
+enum Input {
+    /// Nothing but blanks so far.
+    Unknown(Vec<u8>),
+    Capture(Box<FileReader>),
+    Lines(Splitter),
+}
+
+impl Input {
+    fn push(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Capture(file) => file.push(bytes),
+            Self::Lines(lines) => lines.push(bytes),
+            Self::Unknown(before) => {
+                before.extend_from_slice(bytes);
+                let first = before.iter().find(|byte| !byte.is_ascii_whitespace());
+                // pcapng begins with line ends.
+                if before.starts_with(&PCAPNG_MAGIC) || (first.is_some() && first != Some(&b'{')) {
+                    self.settle();
+                } else if first.is_some() {
+                    let mut lines = Splitter::default();
+                    lines.push(before);
+                    *self = Self::Lines(lines);
+                } else if before.len() > BLANKS_MAX {
+                    self.settle();
+                }
+            }
+        }
+    }
+
+    /// What is nothing else is taken for a capture, which says what is wrong with it.
+    fn settle(&mut self) {
+        if let Self::Unknown(before) = self {
+            let mut file = FileReader::new();
+            file.push(before);
+            *self = Self::Capture(Box::new(file));
+        }
+    }
+}
+
+/// Cuts input into lines.
+#[derive(Debug, Default)]
+struct Splitter {
+    buffer: Vec<u8>,
+    used: usize,
+    /// Up to where no line ends.
+    searched: usize,
+    number: u64,
+    /// Whether the line that is under way is too long, and left out.
+    is_skipping: bool,
+}
+
+impl Splitter {
+    fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.used);
+        self.searched -= self.used;
+        self.used = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next line with its number; an error where it is too long.
+    fn next_line(&mut self) -> Option<(u64, Result<&[u8], String>)> {
+        let end = self.buffer.get(self.searched..)?.iter().position(|byte| *byte == b'\n');
+        let Some(end) = end.map(|end| self.searched + end) else {
+            self.searched = self.buffer.len();
+            if self.searched - self.used > LINE_BYTES_MAX {
+                self.used = self.searched;
+                if !std::mem::replace(&mut self.is_skipping, true) {
+                    return Some((self.number + 1, Err(format!("it is longer than {LINE_BYTES_MAX} bytes"))));
+                }
+            }
+            return None;
+        };
+        let begin = std::mem::replace(&mut self.used, end + 1);
+        self.searched = end + 1;
+        self.number += 1;
+        let line = if std::mem::take(&mut self.is_skipping) { &[][..] } else { &self.buffer[begin..end] };
+        Some((self.number, Ok(line)))
+    }
+
+    /// What stands behind the last line end.
+    fn rest(&mut self) -> &[u8] {
+        if self.is_skipping { &[] } else { &self.buffer[self.used..] }
+    }
+}
+
+/// Lines of the current file that make no sense.
+#[derive(Debug, Default)]
+struct DamagedLines {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl DamagedLines {
+    const TOLD_MAX: usize = 8;
+
+    fn note(&mut self, number: u64, why: &str) {
+        self.count += 1;
+        if self.first.len() < Self::TOLD_MAX {
+            self.first.push(format!("line {number}: {why}"));
+        }
+    }
+
+    /// What is damaged, in words, if anything is; forgets it.
+    fn take_words(&mut self) -> Option<String> {
+        let Self { first, count } = std::mem::take(self);
+        let more = count - first.len();
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let lines = if count == 1 { "1 line is left out" } else { &format!("{count} lines are left out") };
+        (count > 0).then(|| format!("{lines}: {}{more}", first.join("; ")))
+    }
 }
 
 /// Packets of the current file that are not understood: by the first few link types, of all others together, and in
@@ -149,6 +291,20 @@ impl LeftOut {
 }
 
 impl Reading {
+    fn new(request: &Request) -> Self {
+        Self {
+            snap_length: request.snap_length,
+            interfaces: Interfaces::default(),
+            left_out: LeftOut::default(),
+            damaged_lines: DamagedLines::default(),
+            lines: None,
+            has_captures: false,
+            reads_lines: (request.task != Task::Show).then(|| Arc::clone(&request.rules)),
+            ports: request.ports.clone(),
+            sent_is_trusted: false,
+        }
+    }
+
     async fn read_file(&mut self, path: &Path, shell: &mut Shell) -> anyhow::Result<Ended> {
         self.interfaces.begin_file();
         let path = path.to_owned();
@@ -157,7 +313,7 @@ impl Reading {
                 if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
             Ok(input)
         })?;
-        let mut file = FileReader::new();
+        let mut input = Input::Unknown(Vec::new());
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -166,39 +322,117 @@ impl Reading {
             };
             let end = match chunk {
                 Some(Ok(bytes)) => {
-                    file.push(&bytes);
+                    input.push(&bytes);
                     Ok(false)
                 }
-                None => Ok(true),
+                None => {
+                    input.settle();
+                    Ok(true)
+                }
                 Some(Err(error)) => Err(error),
             };
-            loop {
-                match file.next_item() {
-                    Ok(Some(Item::Packet(packet))) => self.handle(&packet, shell),
-                    Ok(Some(Item::UnknownLink { number })) => {
-                        self.left_out.count_link(number);
-                    }
-                    Ok(Some(Item::ObsoletePacket)) => self.left_out.obsolete += 1,
-                    Ok(None) => break,
-                    Err(error) => return Ok(ended_by(&error)),
-                }
-                shell.deliver_blocks().await?;
-                if shell.is_over() {
-                    return Ok(Ended::AsAsked);
-                }
+            let ended = match &mut input {
+                Input::Unknown(_) => None,
+                Input::Capture(file) => self.decode(file, shell).await?,
+                Input::Lines(lines) => self.read_lines(lines, shell).await?,
+            };
+            if let Some(ended) = ended {
+                return Ok(ended);
             }
             shell.deliver().await?;
             // Where input never fails to come nothing else would let signals have their turn.
             tokio::task::yield_now().await;
-            match end {
-                Ok(false) => {}
-                Ok(true) => {
+            match (end, &mut input) {
+                (Ok(false), _) => {}
+                (Ok(true), Input::Capture(file)) => {
                     return Ok(file.end().map_or_else(|error| ended_by(&error), |()| Ended::OfItself));
                 }
-                Err(error) if file.has_read_anything() => return Ok(Ended::Cut(reason(&error))),
-                Err(error) => return Ok(Ended::Unreadable(reason(&error))),
+                (Ok(true), Input::Lines(lines)) => return Ok(self.end_lines(lines, shell)),
+                (Ok(true), Input::Unknown(_)) => return Ok(Ended::OfItself),
+                (Err(error), Input::Capture(file)) if file.has_read_anything() => {
+                    return Ok(Ended::Cut(reason(&error)));
+                }
+                (Err(error), Input::Lines(lines)) => {
+                    self.end_lines(lines, shell);
+                    return Ok(Ended::Cut(reason(&error)));
+                }
+                (Err(error), _) => return Ok(Ended::Unreadable(reason(&error))),
             }
         }
+    }
+
+    /// Decodes the packets that are whole by now.
+    async fn decode(&mut self, file: &mut FileReader, shell: &mut Shell) -> anyhow::Result<Option<Ended>> {
+        if self.lines.is_some() {
+            return Ok(Some(Ended::Unreadable(TOGETHER.to_owned())));
+        }
+        loop {
+            match file.next_item() {
+                Ok(Some(Item::Packet(packet))) => {
+                    self.has_captures = true;
+                    self.handle(&packet, shell);
+                }
+                Ok(Some(Item::UnknownLink { number })) => {
+                    self.left_out.count_link(number);
+                }
+                Ok(Some(Item::ObsoletePacket)) => self.left_out.obsolete += 1,
+                Ok(None) => return Ok(None),
+                Err(error) => return Ok(Some(ended_by(&error))),
+            }
+            shell.deliver_blocks().await?;
+            if shell.is_over() {
+                return Ok(Some(Ended::AsAsked));
+            }
+        }
+    }
+
+    /// Reads the lines that are whole by now.
+    async fn read_lines(&mut self, lines: &mut Splitter, shell: &mut Shell) -> anyhow::Result<Option<Ended>> {
+        let Some(rules) = &self.reads_lines else {
+            let why = "it has observer's own JSON lines, of which `observer verify FILE` and `observer ls FILE` \
+                       make something";
+            return Ok(Some(Ended::Unreadable(why.to_owned())));
+        };
+        if self.has_captures {
+            return Ok(Some(Ended::Unreadable(TOGETHER.to_owned())));
+        }
+        self.lines.get_or_insert_with(|| Lines::new(Arc::clone(rules)));
+        while let Some((number, line)) = lines.next_line() {
+            if let Err(why) = line.and_then(|line| self.read_line(line, shell)) {
+                self.damaged_lines.note(number, &why);
+            }
+            shell.deliver_blocks().await?;
+            if shell.is_over() {
+                return Ok(Some(Ended::AsAsked));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_line(&mut self, bytes: &[u8], shell: &mut Shell) -> Result<(), String> {
+        let (Some(line), Some(lines)) = (Line::parse(bytes)?, &mut self.lines) else { return Ok(()) };
+        if self.ports.as_ref().is_some_and(|ports| !line.is_of_port(ports)) {
+            return Ok(());
+        }
+        if line.lacks_receipts() && !std::mem::replace(&mut self.sent_is_trusted, true) {
+            shell.output().trust_sent();
+            if shell.output().judges() {
+                shell.diagnostics.note(
+                    "these lines do not tell what was received, so that delivery is judged by what the server sent; \
+                     `observer --json --receipts` records more",
+                );
+            }
+        }
+        lines.handle(&line, shell.output())
+    }
+
+    fn end_lines(&mut self, lines: &mut Splitter, shell: &mut Shell) -> Ended {
+        let rest = lines.rest().to_vec();
+        let is_cut = self.read_line(&rest, shell).is_err();
+        if let Some(lines) = &mut self.lines {
+            lines.end_file(shell.output());
+        }
+        if is_cut { Ended::Cut("it ends in the middle of a line".to_owned()) } else { Ended::OfItself }
     }
 
     fn handle(&mut self, packet: &FilePacket<'_>, shell: &mut Shell) {

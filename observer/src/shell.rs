@@ -17,6 +17,7 @@ use observer_core::{Event, Limits};
 
 use crate::cli::{Format, Request, Task};
 use crate::ending::Ending;
+use crate::lines::Lines;
 use crate::output::diagnostics::Diagnostics;
 use crate::output::explain::Explain;
 use crate::output::folded::Folded;
@@ -54,7 +55,7 @@ impl Shell {
             (Task::Verify, Format::Json) => Layout::Verdicts(Box::new(Verdicts::json(rules()))),
             (Task::Verify, Format::Junit) => Layout::Verdicts(Box::new(Verdicts::junit(rules()))),
             (Task::Verify, _) => Layout::Verdicts(Box::new(Verdicts::text(rules(), request.time, palette))),
-            (_, Format::Json) => Layout::Json { receipts: request.receipts },
+            (_, Format::Json) => Layout::Json { receipts: request.receipts, frames: request.frames },
             (_, Format::Text | Format::Junit) => {
                 // Of what is shown as packets already, messages need no bytes.
                 let none = packets::Layout::default();
@@ -82,7 +83,8 @@ impl Shell {
             limits: Limits::default(),
             ports,
             report,
-            frames: request.frames,
+            // A close frame tells sooner than the connection's end that somebody leaves.
+            frames: request.frames || request.receipts || verifier.is_some(),
             wire: request.wire,
             packets: request.packets,
             receipts: request.receipts || verifier.is_some(),
@@ -154,6 +156,11 @@ impl Shell {
         (handle, ending)
     }
 
+    /// Where records go that no packet tells of.
+    pub const fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
     /// How many connections were told of that were open before.
     pub const fn connections_listed(&self) -> u64 {
         self.output.connections_listed()
@@ -202,6 +209,20 @@ impl Shell {
         is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
         self.engine.finish(capture, &mut self.output);
+        self.close(also_missing, is_whole).await
+    }
+
+    /// Ends the run of an input that had its own summary.
+    pub async fn finish_lines(
+        &mut self,
+        lines: &mut Lines,
+        is_whole: bool,
+    ) -> anyhow::Result<Option<Summary>> {
+        lines.finish(&mut self.output);
+        self.close(&[], is_whole).await
+    }
+
+    async fn close(&mut self, also_missing: &[String], is_whole: bool) -> anyhow::Result<Option<Summary>> {
         self.deliver().await?;
         self.close_output().await?;
         let Some(summary) = self.output.summary() else { return Ok(None) };

@@ -16,7 +16,7 @@ use std::time::Duration;
 use observer_core::Record;
 use observer_core::flow::verdict::{Case, Deviation, Fault, Outcome, Stage, Told};
 use observer_core::flow::verifier::Part;
-use observer_core::flow::{Members, Rules};
+use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
 use observer_core::time::Time;
 
@@ -75,7 +75,6 @@ impl Folded {
         match (part, &record.kind) {
             (_, Kind::Summary(_)) => self.write_heartbeats(out),
             (Part::Heartbeat, _) => self.heartbeats.note(record.time),
-            // Close frames are there for the verifier: the end of the connection is told.
             (Part::OfCase, _) | (_, Kind::Received(_) | Kind::CaptureLoss(_) | Kind::Frame(_)) => {}
             (Part::Nothing, _) => {
                 self.write_heartbeats_if_due(out, record.time);
@@ -94,6 +93,13 @@ impl Folded {
             }
             return;
         }
+        if matches!(case.trigger.does, Some(Act::Ping | Act::Pong)) && case.outcome != Outcome::Violated {
+            return;
+        }
+        if told.stage == Stage::Refused {
+            self.shown.remove(&case.number);
+            return self.write_refused(out, case, people);
+        }
         let before = self.shown.get(&case.number).copied();
         let now = Shown { all_came: told.stage == Stage::Complete, remarks: remarks(case) };
         match told.stage {
@@ -102,14 +108,7 @@ impl Folded {
                 self.shown.insert(case.number, now);
                 self.write_case(out, case, is_late, people);
             }
-            Stage::Refused => {
-                self.shown.remove(&case.number);
-                self.write_start(out, case, people);
-                push(out, ", ");
-                self.write_word(out, self.palette.problem, "refused");
-                out.push(b'\n');
-            }
-            Stage::Verdict => {
+            Stage::Verdict | Stage::Refused => {
                 self.shown.remove(&case.number);
                 let is_news = before.is_none_or(|before| {
                     let says_more = match case.outcome {
@@ -144,6 +143,13 @@ impl Folded {
             self.write_word(out, self.palette.problem, "late");
         }
         self.write_rest(out, case);
+    }
+
+    fn write_refused(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
+        self.write_start(out, case, people);
+        push(out, ", ");
+        self.write_word(out, self.palette.problem, "refused by the server");
+        out.push(b'\n');
     }
 
     /// What no message began, or what breaks a rule that nothing begins.
@@ -277,8 +283,8 @@ fn push(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use observer_core::flow::Recipient;
     use observer_core::flow::verdict::{Cause, Quote};
-    use observer_core::flow::{Act, Recipient};
     use observer_core::record::{CaptureLoss, ClaimSource, ClaimedAddress, ClientClaim, Summary};
 
     use super::*;
@@ -448,6 +454,22 @@ mod tests {
         lines.take();
         lines.tell(Stage::Verdict, &made);
         assert_eq!(lines.take(), [line]);
+    }
+
+    #[test]
+    fn what_the_server_refuses_is_told_once_and_signs_of_life_only_where_they_fail() {
+        let mut lines = Lines::new();
+        lines.tell(Stage::Refused, &complete());
+        assert_eq!(lines.take(), ["mynick → all \"hi, all !\", refused by the server"]);
+        for (made, is_told) in [(complete(), false), (missing(), true)] {
+            let mut made = made;
+            made.trigger.does = Some(Act::Ping);
+            made.trigger.kind = "ping".into();
+            made.trigger.content = None;
+            lines.tell(if is_told { Stage::Overdue } else { Stage::Complete }, &made);
+            lines.tell(Stage::Verdict, &made);
+            assert_eq!(lines.take().len(), usize::from(is_told));
+        }
     }
 
     #[test]

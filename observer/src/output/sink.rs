@@ -12,6 +12,7 @@ use observer_core::flow::verifier::Part;
 use observer_core::flow::{Members, Verifier};
 use observer_core::record::{Kind, Summary};
 use observer_core::time::{MonotonicTime, Time};
+use observer_core::websocket::frame::Opcode;
 use observer_core::{Record, Sink};
 
 use super::explain::Explain;
@@ -31,8 +32,10 @@ pub enum Layout {
     Folded(Box<Folded>),
     /// JSON lines.
     Json {
-        /// With what each end has received.
+        /// With what each end has received, and what closes.
         receipts: bool,
+        /// With every frame.
+        frames: bool,
     },
     /// A transcript.
     Explain(Box<Explain>),
@@ -120,6 +123,11 @@ impl Output {
         if let Layout::Verdicts(verdicts) = &mut self.inner.layout {
             verdicts.note_damage();
         }
+    }
+
+    /// Whether anything is judged.
+    pub const fn judges(&self) -> bool {
+        self.inner.verifier.is_some()
     }
 
     /// Whether as many messages were seen as were asked for.
@@ -215,12 +223,19 @@ impl Inner {
             Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
             Layout::Folded(folded) => folded.handle(&mut self.buffer, record, part),
             Layout::Text(text) if is_shown && !is_receipt => text.write(&mut self.buffer, record),
-            Layout::Json { receipts } if is_shown => json::write(&mut self.buffer, record, *receipts),
+            Layout::Json { receipts, frames } if is_shown && (*frames || !is_other_frame(record)) => {
+                json::write(&mut self.buffer, record, *receipts);
+            }
             // The numbers of later packets depend on those before.
             Layout::Text(text) => text.pass_over(record),
             Layout::Json { .. } | Layout::Verdicts(_) => {}
         }
     }
+}
+
+/// Whether it is a frame that does not close, and that nobody asks for who wants to know who received what.
+fn is_other_frame(record: &Record<'_>) -> bool {
+    matches!(&record.kind, Kind::Frame(frame) if frame.header.opcode != Opcode::Close)
 }
 
 impl Layout {

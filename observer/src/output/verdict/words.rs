@@ -41,7 +41,7 @@ impl<'a> Rule<'a> {
     pub fn words(self) -> Vec<String> {
         match self {
             Self::Flow(flow) => {
-                let within = latency(flow.within);
+                let within = format!("{:?}", flow.within);
                 let mut lines: Vec<_> = flow
                     .expect
                     .iter()
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(
             Rule::Flow(&flow).words(),
             [
-                "within 2000.0 ms: say or shout to every member of the room, once, with the same content, id",
-                "within 2000.0 ms: done to the sender, at most once",
+                "within 2s: say or shout to every member of the room, once, with the same content, id",
+                "within 2s: done to the sender, at most once",
                 "nobody else gets it"
             ]
         );
