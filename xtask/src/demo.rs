@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -23,6 +24,26 @@ use crate::{build, lifeline};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// By then observer has told that something did not come within the two seconds that the chat's rules allow.
+const OVERDUE_AFTER: Duration = Duration::from_secs(4);
+
+/// What is told of the scenario, one line a message with all its copies, each without the times that it begins and ends
+/// with.
+const LINES: [&str; 4] = [
+    "猪猪 logged in 1/1",
+    "mynick logged in 2/2",
+    r#"mynick → all "hi, all !" 2/2"#,
+    "mynick logged out 1/1",
+];
+
+/// The same where one copy is dropped.
+const LINES_WITH_FAULT: [&str; 4] = [
+    "猪猪 logged in 1/1",
+    "mynick logged in 2/2",
+    r#"mynick → all "hi, all !" 1/2, missing: 猪猪 (#1 127.0.0.1:"#,
+    "mynick logged out 1/1",
+];
+
 /// Options of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -33,6 +54,10 @@ pub struct Arguments {
     /// Let two pages of the chat in Chromium play the users
     #[arg(long)]
     browser: bool,
+
+    /// Break the chat on purpose: one user does not get what the other says, and observer names who that is
+    #[arg(long, conflicts_with = "browser")]
+    fault: bool,
 
     /// Where the page is with --browser, on the loopback address
     #[arg(long, value_name = "PORT", default_value_t = 55151)]
@@ -63,6 +88,9 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     } else {
         command.arg("--no-web");
     }
+    if arguments.fault {
+        command.args(["--fault", "drop"]);
+    }
     let mut server = Program::start(&mut command, "chat-server")?;
     server.wait_until(|| TcpStream::connect(address).is_ok())?;
 
@@ -71,8 +99,9 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let observer = || lifeline::tied(sudo.as_deref(), &artifacts.observer);
     let mut eye = observer();
     eye.args(["--port", &port]);
-    // What the clients know is compared line by line.
-    eye.args(if arguments.browser { &["--format", "explain"][..] } else { &["--each"] });
+    if arguments.browser {
+        eye.args(["--format", "explain"]);
+    }
     let mut shown = Program::start(&mut eye, "observer")?;
     let mut checked = Program::start(observer().args(["--port", &port, "--json"]), "observer --json")?;
     let shown_output = shown.echo_output()?;
@@ -82,7 +111,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
 
     let logs = match &players {
         Some(players) => play_in_browser(players, page)?,
-        None => play(address)?,
+        None => play(address, arguments.fault)?,
     };
 
     for program in [&mut shown, &mut checked] {
@@ -91,9 +120,11 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     drop(server);
     let text = shown_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
     let json = checked_output.join().map_err(|_| anyhow!("the reader of observer's output failed"))?;
-    let report = verify(&logs, &text, &json)?;
+    let report = verify(&logs, &json)?;
     if arguments.browser {
         verify_transcript(&text)?;
+    } else {
+        verify_lines(&text, if arguments.fault { &LINES_WITH_FAULT } else { &LINES })?;
     }
     println!("\n{report}");
     Ok(())
@@ -170,8 +201,9 @@ impl User {
     }
 }
 
-/// The manual's scenario: one user is present, `mynick` comes and greets all.
-fn play(server: SocketAddr) -> Result<Vec<Log>> {
+/// The manual's scenario: one user is present, `mynick` comes and greets all. `is_broken`: what `mynick` says reaches
+/// nobody else.
+fn play(server: SocketAddr, is_broken: bool) -> Result<Vec<Log>> {
     let mut present = User::connect(server, "猪猪")?;
     present.send(r#"{"type":"login","name":"猪猪"}"#)?;
     present.receive("login")?;
@@ -181,7 +213,11 @@ fn play(server: SocketAddr) -> Result<Vec<Log>> {
     present.receive("login")?;
     mynick.send(r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#)?;
     mynick.receive("say")?;
-    present.receive("say")?;
+    if is_broken {
+        thread::sleep(OVERDUE_AFTER);
+    } else {
+        present.receive("say")?;
+    }
     let mynick = mynick.leave()?;
     present.receive("logout")?;
     Ok(vec![present.leave()?, mynick])
@@ -211,8 +247,21 @@ fn play_in_browser(players: &Path, page: SocketAddr) -> Result<Vec<Log>> {
     serde_json::from_str(&logs).context("the browser does not tell what it sent and received")
 }
 
+/// Looks for each line in the folded text, in their order.
+fn verify_lines(text: &[String], expected: &[&str]) -> Result<()> {
+    let mut lines =
+        text.iter().filter_map(|line| line.split_once(' ')).map(|(_, behind_the_time)| behind_the_time);
+    for expected in expected {
+        ensure!(
+            lines.any(|line| line.starts_with(expected)),
+            "observer's text has no line {expected:?}, or not where it belongs"
+        );
+    }
+    Ok(())
+}
+
 /// Compares what was seen with what the clients know.
-fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
+fn verify(logs: &[Log], json: &[String]) -> Result<String> {
     let records: Vec<Value> =
         json.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>().context("not JSON")?;
     let mut messages = 0;
@@ -239,12 +288,6 @@ fn verify(logs: &[Log], text: &[String], json: &[String]) -> Result<String> {
                 log.name
             );
             messages += expected.len();
-            for payload in expected {
-                ensure!(
-                    text.iter().any(|line| line.contains(payload.as_str())),
-                    "the text output lacks {payload}"
-                );
-            }
         }
     }
     let seen = records.iter().filter(|it| it["kind"] == "message").count();
@@ -369,7 +412,7 @@ mod tests {
         }
     }
 
-    fn seen() -> (Vec<String>, Vec<String>) {
+    fn seen() -> Vec<String> {
         let line = |rest: &str| format!(r#"{{"client":"127.0.0.1:60584",{rest}}}"#);
         let json = [
             r#""kind":"handshake","direction":"client_to_server""#,
@@ -378,34 +421,45 @@ mod tests {
             r#""kind":"message","direction":"server_to_client","payload":"b""#,
             r#""kind":"message","direction":"server_to_client","payload":"c""#,
         ];
-        (["a", "b", "c"].map(str::to_owned).to_vec(), json.map(line).to_vec())
+        json.map(line).to_vec()
     }
 
     #[test]
     fn the_demo_holds_where_everything_was_seen() {
-        let (text, json) = seen();
-        assert!(verify(&[log()], &text, &json).unwrap().contains("all 3 messages"));
+        let json = seen();
+        assert!(verify(&[log()], &json).unwrap().contains("all 3 messages"));
     }
 
     #[test]
     fn a_client_that_cannot_tell_its_address_is_found_by_what_it_sent() {
-        let (text, json) = seen();
+        let json = seen();
         let mut log = log();
         log.address = None;
-        assert!(verify(&[log], &text, &json).is_ok());
+        assert!(verify(&[log], &json).is_ok());
         let other = Log { name: String::new(), address: None, sent: vec!["z".into()], received: vec![] };
-        assert!(verify(&[other], &text, &json).is_err());
+        assert!(verify(&[other], &json).is_err());
     }
 
     #[test]
     fn the_demo_fails_where_a_message_is_missing_doubled_or_altered() {
-        let (text, json) = seen();
+        let json = seen();
         let missing: Vec<_> = json[..4].to_vec();
-        assert!(verify(&[log()], &text, &missing).is_err());
+        assert!(verify(&[log()], &missing).is_err());
         let doubled: Vec<_> = json.iter().chain(&json[4..]).cloned().collect();
-        assert!(verify(&[log()], &text, &doubled).is_err());
+        assert!(verify(&[log()], &doubled).is_err());
         let altered: Vec<_> = json.iter().map(|line| line.replace(r#""b""#, r#""B""#)).collect();
-        assert!(verify(&[log()], &text, &altered).is_err());
-        assert!(verify(&[log()], &text[..2], &json).is_err());
+        assert!(verify(&[log()], &altered).is_err());
+    }
+
+    #[test]
+    fn each_line_has_to_be_there_in_its_order() {
+        let text = |lines: &[&str]| -> Vec<String> {
+            lines.iter().map(|line| format!("12:28:06.098680 {line} 1.6 ms")).collect()
+        };
+        assert!(verify_lines(&text(&LINES), &LINES).is_ok());
+        let [first, second, third, fourth] = LINES;
+        assert!(verify_lines(&text(&[first, second, fourth]), &LINES).is_err());
+        assert!(verify_lines(&text(&[first, third, second, fourth]), &LINES).is_err());
+        assert!(verify_lines(&text(&LINES), &LINES_WITH_FAULT).is_err());
     }
 }
