@@ -16,7 +16,7 @@ pub(super) type Room = Option<Option<Box<str>>>;
 
 /// A case under way.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct OpenCase {
     pub(super) number: u64,
     pub(super) dialect: usize,
     pub(super) flow: usize,
@@ -113,7 +113,7 @@ pub(super) struct Count {
     pub(super) left: usize,
 }
 
-impl Case {
+impl OpenCase {
     #[expect(clippy::too_many_arguments, reason = "each is a part of the case, and there is one caller")]
     pub(super) fn new(
         number: u64,

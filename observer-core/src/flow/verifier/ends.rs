@@ -4,13 +4,14 @@
 //! know rules. Bounded: an entry a connection, kept after its end for as long as a case may name it, which `mod.rs`
 //! bounds; `LEFT_ROOMS_MAX` rooms that it has left.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::flow::members::{Members, Person, Standing};
-use crate::flow::verdict::Party;
+use crate::flow::verdict::{Cause, Causes, Party};
 use crate::flow::{Chat, chat_of};
 use crate::record::{Connection, ConnectionId, Direction};
 use crate::time::Time;
+use crate::websocket::frame::Opcode;
 
 /// Rooms that a connection has left and may still get something of.
 const LEFT_ROOMS_MAX: usize = 8;
@@ -145,15 +146,15 @@ impl End {
     }
 
     /// What of it cannot be known since then, of one direction.
-    pub(super) fn is_unsure_since(&self, direction: Direction, since: Time) -> super::Causes {
+    pub(super) fn is_unsure_since(&self, direction: Direction, since: Time) -> Causes {
         let is_since = |at: Option<Time>| at.is_some_and(|at| at.monotonic >= since.monotonic);
         let stream = self.seen(direction);
-        let mut causes = super::Causes::NONE;
+        let mut causes = Causes::NONE;
         if is_since(stream.gap) {
-            causes = causes.with(super::Cause::BytesMissing);
+            causes = causes.with(Cause::BytesMissing);
         }
         if is_since(stream.unreadable) {
-            causes = causes.with(super::Cause::Unreadable);
+            causes = causes.with(Cause::Unreadable);
         }
         causes
     }
@@ -177,7 +178,7 @@ pub(super) struct ChatState {
     pub(super) early: Vec<Early>,
     pub(super) early_bytes: usize,
     /// The last cases of each room, where their order counts.
-    pub(super) recent: std::collections::HashMap<Option<Box<str>>, VecDeque<u64>>,
+    pub(super) recent: HashMap<Option<Box<str>>, VecDeque<u64>>,
 }
 
 /// Something that a client said before it was known what the server speaks.
@@ -185,7 +186,7 @@ pub(super) struct ChatState {
 pub(super) struct Early {
     pub(super) time: Time,
     pub(super) connection: ConnectionId,
-    pub(super) opcode: crate::websocket::frame::Opcode,
+    pub(super) opcode: Opcode,
     pub(super) text: Box<str>,
     /// By which it was read.
     pub(super) dialect: usize,
@@ -193,13 +194,13 @@ pub(super) struct Early {
 
 impl ChatState {
     /// Why there may be something that explains what came then, or later than so long before.
-    pub(super) fn may_explain(&self, since: Time) -> super::Causes {
-        let mut causes = super::Causes::NONE;
+    pub(super) fn may_explain(&self, since: Time) -> Causes {
+        let mut causes = Causes::NONE;
         for (at, cause) in [
-            (self.client_gap, super::Cause::BytesMissing),
-            (self.client_unreadable, super::Cause::Unreadable),
-            (self.joined_late, super::Cause::StartedTooLate),
-            (self.shed, super::Cause::Limit),
+            (self.client_gap, Cause::BytesMissing),
+            (self.client_unreadable, Cause::Unreadable),
+            (self.joined_late, Cause::StartedTooLate),
+            (self.shed, Cause::Limit),
         ] {
             if at.is_some_and(|at| at.monotonic >= since.monotonic) {
                 causes = causes.with(cause);

@@ -5,15 +5,19 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{
-    Among, Case, Cause, Causes, Connection, ConnectionClosed, ConnectionId, Deviation, Direction, Fault, How,
-    LOOKED_BACK, Latency, Members, Open, Outcome, Party, Quote, Seen, Slot, Stage, Standing, Tell, Times,
-    Told, TriggerSeen, Verifier,
-};
+use super::case::{OpenCase, Slot};
+use super::plan::direction_of;
+use super::{LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier};
 use crate::flow::dialect::Dialect;
-use crate::flow::flows::{Expectation, Flow, Part};
-use crate::flow::verdict::{DEVIATIONS_MAX, FlowTotals};
+use crate::flow::flows::{Among, Expectation, Flow, Part, Times};
+use crate::flow::members::{Members, Standing};
+use crate::flow::verdict::{
+    Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Latency, Outcome, Party, Quote, Stage,
+    Told, TriggerSeen,
+};
+use crate::record::{Connection, ConnectionClosed, ConnectionId, Direction, How};
 use crate::time::{MonotonicTime, Time};
 
 /// What was found of a case.
@@ -103,7 +107,7 @@ impl Verifier {
         self.cases.insert(number, case);
     }
 
-    pub(super) fn tell(&self, stage: Stage, case: &Open, judgement: &Judgement, tell: Tell<'_>) {
+    pub(super) fn tell(&self, stage: Stage, case: &OpenCase, judgement: &Judgement, tell: Tell<'_>) {
         let Some(dialect) = self.rules.dialects().get(case.dialect) else { return };
         let Some(flow) = dialect.flows.flows.get(case.flow) else { return };
         let count = case.count();
@@ -127,9 +131,9 @@ impl Verifier {
     }
 
     /// Looks at a case. `is_last`: what is too much is taken out of what is not explained.
-    fn judge(&mut self, case: &Open, cause: Causes, is_last: bool) -> Judgement {
+    fn judge(&mut self, case: &OpenCase, cause: Causes, is_last: bool) -> Judgement {
         let mut judgement = Judgement::default();
-        let rules = std::sync::Arc::clone(&self.rules);
+        let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(case.dialect) else { return judgement };
         let Some(flow) = dialect.flows.flows.get(case.flow) else { return judgement };
         for slot in case.slots() {
@@ -150,7 +154,7 @@ impl Verifier {
     #[expect(clippy::too_many_arguments, reason = "a slot is judged by all of it")]
     fn judge_slot(
         &mut self,
-        case: &Open,
+        case: &OpenCase,
         flow: &Flow,
         slot: &Slot,
         expected: &Expectation,
@@ -190,14 +194,14 @@ impl Verifier {
             }
             // One sender's messages are handled in their order: this one was, while its recipient was there.
             if !self.has_later_of_sender(case, slot.connection) {
-                let is_late = |sent: Time| left_at.since(sent) >= super::SURE_AFTER;
+                let is_late = |sent: Time| left_at.since(sent) >= SURE_AFTER;
                 if !was_idle || !case.others_sent(slot).is_some_and(is_late) {
                     return;
                 }
                 causes = causes.with(Cause::LeftTooSoon);
             }
         }
-        let direction = super::direction_of(flow, expected.to);
+        let direction = direction_of(flow, expected.to);
         causes = causes.and(cause).and(self.lost_since(begun));
         if let Some(end) = self.ends.get(&slot.connection) {
             causes = causes.and(end.is_unsure_since(direction, begun));
@@ -220,7 +224,7 @@ impl Verifier {
     }
 
     /// Whether a connection was sent something of a case that the same sender began later.
-    fn has_later_of_sender(&self, case: &Open, connection: ConnectionId) -> bool {
+    fn has_later_of_sender(&self, case: &OpenCase, connection: ConnectionId) -> bool {
         let own = self.ends.get(&case.sender).map(|end| &end.own);
         let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
         later
@@ -229,7 +233,7 @@ impl Verifier {
     }
 
     /// What a connection was sent that looks like what it was to get, but for what it says.
-    fn instead_of(&self, case: &Open, slot: &Slot, expected: &Expectation) -> Option<u64> {
+    fn instead_of(&self, case: &OpenCase, slot: &Slot, expected: &Expectation) -> Option<u64> {
         let end = self.ends.get(&slot.connection)?;
         end.extras.iter().copied().find(|number| {
             self.extras.get(number).is_some_and(|extra| {
@@ -248,7 +252,7 @@ impl Verifier {
     }
 
     /// What is too much, and looks like this case's.
-    fn judge_linked(&mut self, case: &Open, flow: &Flow, number: u64, judgement: &mut Judgement) {
+    fn judge_linked(&mut self, case: &OpenCase, flow: &Flow, number: u64, judgement: &mut Judgement) {
         let Some(extra) = self.extras.get(&number) else { return };
         let Some(link) = extra.link.filter(|link| link.case == case.number) else { return };
         let Some(expected) = flow.expect.get(link.expectation) else { return };
@@ -311,8 +315,8 @@ impl Verifier {
     pub(super) fn judge_extra(&mut self, number: u64, tell: Tell<'_>) {
         let causes = self.may_be_explained(number);
         let Some(extra) = self.remove_extra(number) else { return };
-        let rules = std::sync::Arc::clone(&self.rules);
-        let plans = std::sync::Arc::clone(&self.plans);
+        let rules = Arc::clone(&self.rules);
+        let plans = Arc::clone(&self.plans);
         let Some(dialect) = rules.dialects().get(extra.dialect) else { return };
         let of_kind = plans.get(extra.dialect).and_then(|plan| plan.of(&extra.kind));
         let Some(end) = self.ends.get(&extra.connection) else { return };
@@ -394,10 +398,10 @@ impl Verifier {
     ) {
         let Some(end) = self.ends.get(&seen.connection) else { return };
         let asks = members.of(seen.connection).is_some_and(|person| person.name_or_claim().is_some());
-        let since = before(seen.time, super::LOST_AFTER_LEAST);
+        let since = before(seen.time, LOST_AFTER_LEAST);
         let is_outside = end.standing == Standing::Outside && !asks && !end.was_member_since(since);
         let party = end.party.clone();
-        let rules = std::sync::Arc::clone(&self.rules);
+        let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
         for number in nevers {
             let place = dialect.flows.flows.len() + number;
@@ -426,7 +430,7 @@ impl Verifier {
         if orders.is_empty() {
             return;
         }
-        let rules = std::sync::Arc::clone(&self.rules);
+        let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
         for order in orders {
             let Some(rule) = dialect.flows.orders.get(*order) else { continue };
@@ -456,7 +460,7 @@ impl Verifier {
         }
     }
 
-    fn has_of(case: &Open, connection: ConnectionId, kinds: &[Box<str>], flow: &Flow) -> Option<u64> {
+    fn has_of(case: &OpenCase, connection: ConnectionId, kinds: &[Box<str>], flow: &Flow) -> Option<u64> {
         case.slots_of(connection)
             .filter(|slot| slot.sent.is_some())
             .find(|slot| {
@@ -466,7 +470,7 @@ impl Verifier {
             .map(|slot| slot.order)
     }
 
-    fn flow_of(&self, case: &Open) -> Option<&Flow> {
+    fn flow_of(&self, case: &OpenCase) -> Option<&Flow> {
         self.rules.dialects().get(case.dialect)?.flows.flows.get(case.flow)
     }
 
@@ -510,7 +514,7 @@ impl Verifier {
         let Some(end) = self.ends.get(&connection.id) else { return };
         let Some(number) = self.chats.get(&end.chat).and_then(|state| state.dialect) else { return };
         let party = end.party.clone();
-        let rules = std::sync::Arc::clone(&self.rules);
+        let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(number) else { return };
         let causes = match closed.how {
             How::StillOpen => return,

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::HashMap;
 
 use crate::flow::Dialect;
-use crate::flow::flows::{Flow, Trigger, Whom};
+use crate::flow::flows::{Among, Flow, Trigger, Whom};
 use crate::record::Direction;
 
 /// A dialect's flows, by the types of messages.
@@ -79,7 +79,7 @@ impl Plan {
         }
         for (number, order) in flows.orders.iter().enumerate() {
             order.kinds.iter().for_each(|kind| plan.kind(kind).orders.push(number));
-            plan.orders_rooms |= order.among == crate::flow::flows::Among::Room;
+            plan.orders_rooms |= order.among == Among::Room;
         }
         plan
     }

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::flow::parse;
+use crate::flow::verdict::{Case, Outcome};
 use crate::record::{
     Account, CaptureLoss, Close, ConnectionOpened, Frame, Gap, Handshake, Payload, Received,
 };

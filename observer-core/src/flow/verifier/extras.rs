@@ -1,0 +1,120 @@
+//! Messages that no case explains: kept until one does, or until it is sure that none will.
+//!
+//! Owns what is kept of them, and the case that each looks like one too many of. Must not know what that means, which
+//! `judgement` does. Bounded by [`EXTRAS_MAX`].
+
+use std::sync::Arc;
+
+use super::case::after;
+use super::{
+    EARLIER_MAX, EXTRAS_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, Link, Seen, Tell, Timer, UNKNOWN_MAX,
+    Verifier, remove_from,
+};
+use crate::flow::members::Members;
+use crate::flow::verdict::{Fault, Quote};
+use crate::time::Time;
+
+impl Verifier {
+    /// Of what came before the case that explains it.
+    pub(super) fn take_extras(&mut self, number: u64, keys: &[u64], begun: Option<Time>, members: &Members) {
+        if self.extras.is_empty() {
+            return;
+        }
+        let rules = Arc::clone(&self.rules);
+        for key in keys {
+            let candidates: Vec<u64> =
+                self.extras_by_key.get(key).into_iter().flatten().take(UNKNOWN_MAX).copied().collect();
+            for candidate in candidates {
+                let Some(extra) = self.extras.get(&candidate) else { continue };
+                if begun.is_some_and(|begun| begun.since(extra.time) > EARLIER_MAX || extra.time > begun) {
+                    continue;
+                }
+                let Some(expectation) = extra.keys.iter().find(|(it, _, _)| it == key).map(|(_, _, it)| *it)
+                else {
+                    continue;
+                };
+                let Some(case) = self.cases.get(&number) else { return };
+                let flow = rules.dialects().get(case.dialect).and_then(|it| it.flows.flows.get(case.flow));
+                let takes = match case.slot(extra.connection, expectation) {
+                    Some(slot) => slot.sent.is_none(),
+                    None => flow
+                        .is_some_and(|flow| self.may_get(case, flow, expectation, extra.connection, members)),
+                };
+                if takes && let Some(extra) = self.remove_extra(candidate) {
+                    self.note_sent(number, expectation, extra.connection, extra.time, extra.stream_end);
+                }
+            }
+        }
+    }
+
+    /// Keeps a message that nothing explains, until it is sure that nothing will.
+    pub(super) fn park(&mut self, seen: Seen<'_>, keys: Vec<(u64, usize, usize)>, tell: Tell<'_>) {
+        if self.extras.len() >= EXTRAS_MAX
+            && let Some(oldest) = self.extras.keys().next().copied()
+        {
+            self.shed += 1;
+            if let Some(extra) = self.extras.get(&oldest) {
+                let chat = extra.chat;
+                self.chats.entry(chat).or_default().shed = Some(self.now);
+            }
+            self.judge_extra(oldest, tell);
+        }
+        let again = keys.iter().find_map(|(key, _, expectation)| {
+            let mut cases = self.cases_of(*key).rev().take(LOOKED_BACK);
+            let case = cases.find(|case| case.slot(seen.connection, *expectation).is_some())?;
+            Some(Link { case: case.number, expectation: *expectation, fault: Fault::Duplicated })
+        });
+        let link = again.or_else(|| {
+            keys.iter().find_map(|(key, _, expectation)| {
+                let case = self.cases_of(*key).next_back()?;
+                Some(Link { case: case.number, expectation: *expectation, fault: Fault::Unexpected })
+            })
+        });
+        self.last_number += 1;
+        let number = self.last_number;
+        if let Some(case) = link.and_then(|link| self.cases.get_mut(&link.case)) {
+            case.extras.push(number);
+        }
+        for (key, _, _) in &keys {
+            self.extras_by_key.entry(*key).or_default().push_back(number);
+        }
+        if let Some(end) = self.ends.get_mut(&seen.connection) {
+            end.extras.push_back(number);
+            let stream = end.stream(seen.direction);
+            while stream.extras.front().is_some_and(|(_, first)| !self.extras.contains_key(first)) {
+                stream.extras.pop_front();
+            }
+            stream.extras.extend(seen.stream_end.map(|end| (end, number)));
+        }
+        let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
+        self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
+        let extra = Extra {
+            time: seen.time,
+            connection: seen.connection,
+            chat: seen.chat,
+            dialect: seen.dialect,
+            kind: seen.event.kind.into(),
+            uid: seen.event.user.as_ref().and_then(|user| user.uid.clone()),
+            to: seen.event.recipient.clone(),
+            content: seen.event.content.as_deref().map(Quote::of),
+            keys,
+            stream_end: seen.stream_end,
+            received: None,
+            hold,
+            link,
+        };
+        self.extras.insert(number, extra);
+    }
+
+    pub(super) fn remove_extra(&mut self, number: u64) -> Option<Extra> {
+        let extra = self.extras.remove(&number)?;
+        for (key, _, _) in &extra.keys {
+            remove_from(&mut self.extras_by_key, *key, number);
+        }
+        if let Some(end) = self.ends.get_mut(&extra.connection) {
+            end.extras.retain(|it| *it != number);
+        }
+        self.timers.remove(&(after(extra.time, extra.hold), Timer::Extra(number)));
+        Some(extra)
+    }
+}

@@ -1,0 +1,224 @@
+//! A message comes: which case it is of, if any, and whether that is complete by it.
+//!
+//! Owns the choice among several cases that a message may be of, and what is sent, received and complete. Must not know
+//! how a case begins. Bounded: of a key's cases, or of what a connection waits for, the shorter list is looked through;
+//! among what is over, [`LOOKED_BACK`] cases are.
+
+use std::sync::Arc;
+
+use super::case::OpenCase;
+use super::keys::Place;
+use super::plan::direction_of;
+use super::{LOOKED_BACK, Seen, Tell, Verifier};
+use crate::flow::flows::{Flow, Times, Whom};
+use crate::flow::members::{Members, Standing};
+use crate::flow::verdict::{Causes, Outcome, Stage};
+use crate::record::{ConnectionId, Direction};
+use crate::time::Time;
+
+impl Verifier {
+    /// A message that may be expected. Whether it was.
+    pub(super) fn fulfil(&mut self, seen: Seen<'_>, members: &Members, tell: Tell<'_>) -> bool {
+        let rules = Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(seen.dialect) else { return false };
+        let Some(of_kind) = seen.plan.of(seen.event.kind) else { return false };
+        let mut keys = Vec::new();
+        for (flow, expectation) in of_kind.fulfils(seen.direction) {
+            let Some(rule) = dialect.flows.flows.get(*flow) else { continue };
+            let Some(expected) = rule.expect.get(*expectation) else { continue };
+            let place = Place {
+                chat: seen.chat,
+                dialect: seen.dialect,
+                flow: *flow,
+                expectation: *expectation,
+                connection: (expected.to == Whom::Sender).then_some(seen.connection),
+            };
+            let of_message = self.keys.of_message(place, expected, seen.event);
+            keys.extend(of_message.into_iter().flatten().map(|key| (key, *flow, *expectation)));
+        }
+        let waiting = keys.iter().find_map(|(key, _, expectation)| {
+            Some((self.waiting(*key, *expectation, seen.connection)?, *expectation))
+        });
+        let may_come = || {
+            keys.iter().find_map(|(key, flow, expectation)| {
+                let rule = dialect.flows.flows.get(*flow)?;
+                let mut cases = self.cases_of(*key).rev().take(LOOKED_BACK);
+                cases
+                    .find(|case| {
+                        case.slot(seen.connection, *expectation).is_none()
+                            && self.may_get(case, rule, *expectation, seen.connection, members)
+                    })
+                    .map(|case| (case.number, *expectation))
+            })
+        };
+        if let Some((number, expectation)) = waiting.or_else(may_come) {
+            self.note_sent(number, expectation, seen.connection, seen.time, seen.stream_end);
+            self.count_orders(seen, number, &of_kind.orders, tell);
+            for unsolicited in &of_kind.unsolicited {
+                let place = dialect.flows.flows.len() + dialect.flows.nevers.len() + unsolicited;
+                if let Some(totals) = self.totals_of(seen.dialect, place) {
+                    totals.count(Outcome::Held);
+                }
+            }
+            self.settle(number, tell);
+            return true;
+        }
+        // Once or more often: this is more often.
+        let is_welcome = |(key, flow, expectation): &(u64, usize, usize)| {
+            let expected = dialect.flows.flows.get(*flow).and_then(|rule| rule.expect.get(*expectation));
+            expected.is_some_and(|expected| expected.times == Times::AtLeastOnce)
+                && self.cases_of(*key).any(|case| case.slot(seen.connection, *expectation).is_some())
+        };
+        if keys.iter().any(is_welcome) {
+            return true;
+        }
+        if seen.direction == Direction::ServerToClient {
+            self.park(seen, keys, tell);
+        }
+        false
+    }
+
+    pub(super) fn cases_of(&self, key: u64) -> impl DoubleEndedIterator<Item = &OpenCase> {
+        self.by_key.get(&key).into_iter().flatten().filter_map(|number| self.cases.get(number))
+    }
+
+    /// The first case with a key in which this connection still waits for it.
+    pub(super) fn waiting(&self, key: u64, expectation: usize, connection: ConnectionId) -> Option<u64> {
+        let waits = |number: &&u64| {
+            let slot = self.cases.get(number).and_then(|case| case.slot(connection, expectation));
+            slot.is_some_and(|slot| slot.sent.is_none())
+        };
+        let of_key = self.by_key.get(&key)?;
+        let of_end = &self.ends.get(&connection)?.expecting;
+        // Either list has it; the shorter one is looked through.
+        if of_key.len() <= of_end.len() {
+            of_key.iter().find(waits).copied()
+        } else {
+            let has_key = |number: &&u64| self.cases.get(number).is_some_and(|case| case.keys.contains(&key));
+            of_end.iter().filter(has_key).find(waits).copied()
+        }
+    }
+
+    /// Whether a connection may get something of a case though it did not have to when that began.
+    pub(super) fn may_get(
+        &self,
+        case: &OpenCase,
+        flow: &Flow,
+        expectation: usize,
+        connection: ConnectionId,
+        members: &Members,
+    ) -> bool {
+        let Some(expected) = flow.expect.get(expectation) else { return false };
+        let Some(end) = self.ends.get(&connection).filter(|end| end.chat == case.chat) else { return false };
+        let is_unknown = end.standing == Standing::Unknown
+            || (end.standing == Standing::Member && !end.room_is_known)
+            || case.unknown.contains(&connection);
+        match expected.to {
+            Whom::Sender => connection == case.sender,
+            Whom::Recipient => case.is_unresolved && (is_unknown || end.party.uid.is_none()),
+            Whom::Others if connection == case.sender => false,
+            Whom::Members | Whom::Others => {
+                let Some(room) = &case.room else { return true };
+                let is_coming = members.of(connection).is_some_and(|person| {
+                    person.standing != Standing::Member && person.asks_for_room(room.as_deref())
+                });
+                is_unknown
+                    || is_coming
+                    || members.is_in_room(connection, case.chat, room.as_deref())
+                    || end.has_left_since(room.as_deref(), case.trigger.time)
+                    || self.connecting_joins(case.dialect)
+            }
+        }
+    }
+
+    pub(super) fn connecting_joins(&self, dialect: usize) -> bool {
+        self.rules.dialects().get(dialect).is_some_and(|dialect| dialect.connecting_joins)
+    }
+
+    /// What a case waits for was sent.
+    pub(super) fn note_sent(
+        &mut self,
+        number: u64,
+        expectation: usize,
+        connection: ConnectionId,
+        time: Time,
+        stream_end: Option<u64>,
+    ) {
+        self.last_order += 1;
+        let order = self.last_order;
+        let Some(case) = self.cases.get_mut(&number) else { return };
+        if case.add(connection, expectation) {
+            self.slots += 1;
+        }
+        case.note_sent(connection, expectation, time, order);
+        let (dialect, flow) = (case.dialect, case.flow);
+        let direction = self.direction_of(dialect, flow, expectation);
+        let Some(end) = self.ends.get_mut(&connection) else { return };
+        let cases = &self.cases;
+        let is_done = |first: &u64| cases.get(first).is_none_or(|case| !case.waits_for(connection));
+        while end.expecting.front().is_some_and(is_done) {
+            end.expecting.pop_front();
+        }
+        let stream = end.stream(direction);
+        let (received_to, received_at) = stream.received;
+        match stream_end {
+            Some(stream_end) if !self.trusts_sent && stream_end > received_to => {
+                stream.sent.push_back((stream_end, number, expectation));
+            }
+            _ => {
+                if let Some(case) = self.cases.get_mut(&number) {
+                    case.note_received(connection, expectation, time.max(received_at));
+                }
+            }
+        }
+    }
+
+    pub(super) fn direction_of(&self, dialect: usize, flow: usize, expectation: usize) -> Direction {
+        let flow = self.rules.dialects().get(dialect).and_then(|dialect| dialect.flows.flows.get(flow));
+        let to = flow.and_then(|flow| Some((flow, flow.expect.get(expectation)?.to)));
+        to.map_or(Direction::ServerToClient, |(flow, to)| direction_of(flow, to))
+    }
+
+    pub(super) fn handle_received(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        to: u64,
+        time: Time,
+        tell: Tell<'_>,
+    ) {
+        let Some(stream) = self.ends.get_mut(&connection).map(|end| end.stream(direction)) else { return };
+        stream.received = (to, time);
+        while let Some((_, number)) = stream.extras.pop_front_if(|(end, _)| *end <= to) {
+            if let Some(extra) = self.extras.get_mut(&number) {
+                extra.received = Some(time);
+            }
+        }
+        let mut arrived = Vec::new();
+        while let Some((_, number, expectation)) = stream.sent.pop_front_if(|(end, _, _)| *end <= to) {
+            arrived.push((number, expectation));
+        }
+        for (number, expectation) in arrived {
+            if let Some(case) = self.cases.get_mut(&number) {
+                case.note_received(connection, expectation, time);
+                self.settle(number, tell);
+            }
+        }
+    }
+
+    /// A case may be complete by now.
+    pub(super) fn settle(&mut self, number: u64, tell: Tell<'_>) {
+        let Some(case) = self.cases.get_mut(&number) else { return };
+        if case.is_complete || !case.is_fulfilled() {
+            return;
+        }
+        case.is_complete = true;
+        let is_overdue = case.is_overdue;
+        if !is_overdue {
+            self.tell_of(Stage::Complete, number, tell);
+        } else {
+            // Late: nothing more is waited for.
+            self.conclude(number, Causes::NONE, tell);
+        }
+    }
+}

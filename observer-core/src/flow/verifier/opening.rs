@@ -1,0 +1,350 @@
+//! A case begins: by a message, or since somebody leaves; or is over before anything came of it.
+//!
+//! Owns who has to get something, and who is excused. Must not know how a message is matched. Bounded by `bounds`.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::case::{self, Leaving, OpenCase, Slot};
+use super::keys::{Beginning, Place};
+use super::plan::direction_of;
+use super::{LOOKED_BACK, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, judgement, lost_after};
+use crate::flow::Chat;
+use crate::flow::dialect::{Act, Dialect};
+use crate::flow::event::Recipient;
+use crate::flow::flows::{Addressed, Times, Trigger, Whom};
+use crate::flow::members::{self, Members, Since, Standing};
+use crate::flow::verdict::{Party, Quote, Stage, TriggerSeen};
+use crate::record::{ConnectionId, Direction};
+use crate::time::Time;
+
+impl Verifier {
+    /// The server refuses what a client sent: what nobody was sent of it is not to come.
+    pub(super) fn refuse(&mut self, connection: ConnectionId, tell: Tell<'_>) {
+        let Some(end) = self.ends.get(&connection) else { return };
+        let is_unsent = |number: &&u64| {
+            let case = self.cases.get(number);
+            case.is_some_and(|case| !case.is_complete && case.slots().iter().all(|slot| slot.sent.is_none()))
+        };
+        let Some(number) = end.own.iter().find(is_unsent).copied() else { return };
+        let Some(case) = self.remove(number) else { return };
+        if let Some(totals) = self.totals_of(case.dialect, case.flow) {
+            totals.refused += 1;
+        }
+        let judgement = judgement::Judgement::default();
+        self.tell(Stage::Refused, &case, &judgement, tell);
+    }
+
+    /// A message may begin a flow. Whether it does.
+    pub(super) fn begin(&mut self, seen: Seen<'_>, flow: usize, members: &Members, tell: Tell<'_>) -> bool {
+        let rules = Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(seen.dialect) else { return false };
+        let Some(rule) = dialect.flows.flows.get(flow) else { return false };
+        let Trigger::Message { to, .. } = &rule.when else { return false };
+        let addressed = match &seen.event.recipient {
+            Some(Recipient::Uid(_)) => Addressed::One,
+            Some(Recipient::All) | None => Addressed::Everyone,
+        };
+        if to.is_some_and(|to| to != addressed) {
+            return false;
+        }
+        let Some(end) = self.ends.get(&seen.connection) else { return false };
+        let joins = seen.event.does() == Some(Act::Join);
+        let asks_members = rule.expect.iter().any(|expected| expected.to != Whom::Sender);
+        let is_member = end.standing != Standing::Outside || dialect.connecting_joins;
+        let is_told_room = seen.event.rule.places.room.is_some();
+        // What somebody says who is not there is passed on to nobody; a second login is refused, or moves them.
+        if (asks_members && !joins && !is_member && !is_told_room)
+            || (joins && end.standing == Standing::Member && end.party.uid.is_some() && !seen.is_early)
+        {
+            return false;
+        }
+        let room = if is_told_room {
+            Some(seen.event.room.as_deref().map(|room| members::cut(room).into()))
+        } else if dialect.connecting_joins {
+            Some(None)
+        } else {
+            (end.standing == Standing::Member && end.room_is_known).then(|| end.room.clone())
+        };
+        let mut party = end.party.clone();
+        let sender_uid = party.uid.clone().filter(|_| !joins);
+        if joins {
+            party.uid = None;
+            party.name = seen.event.user.as_ref().and_then(|user| user.name.as_deref()).map(Into::into);
+        }
+        let to_connection = match &seen.event.recipient {
+            Some(Recipient::Uid(uid)) => members.by_uid(seen.chat, uid),
+            _ => None,
+        };
+        let recipient =
+            to_connection.and_then(|connection| self.ends.get(&connection)).map(|end| end.party.clone());
+        let recipient = recipient.or_else(|| self.named_only(seen.chat, &seen.event.recipient, members));
+        let trigger = TriggerSeen {
+            time: seen.time,
+            party,
+            direction: Some(seen.direction),
+            kind: seen.event.kind.into(),
+            does: seen.event.does(),
+            to: seen.event.recipient.clone(),
+            recipient,
+            room: room.clone().flatten(),
+            content: seen.event.content.as_deref().map(Quote::of),
+        };
+        let name = seen.event.user.as_ref().and_then(|user| user.name.as_deref());
+        let name = name.map(str::to_owned).or_else(|| end.party.name.as_deref().map(str::to_owned));
+        let beginning = Beginning {
+            event: Some(seen.event),
+            uid: sender_uid.as_ref(),
+            name: name.as_deref(),
+            room: seen.event.room.as_deref(),
+        };
+        let place = (seen.dialect, flow);
+        self.open_case(seen.chat, place, trigger, beginning, room, to_connection, joins, members, tell)
+    }
+
+    /// Somebody whose connection is not known, as the chat calls them.
+    pub(super) fn named_only(&self, chat: Chat, to: &Option<Recipient>, members: &Members) -> Option<Party> {
+        let Some(Recipient::Uid(uid)) = to else { return None };
+        let name = members.name_of(chat, uid)?;
+        Some(Party {
+            connection: ConnectionId(0),
+            client: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+            claim: None,
+            name: Some(name.into()),
+            uid: Some(uid.clone()),
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is what a case consists of")]
+    pub(super) fn open_case(
+        &mut self,
+        chat: Chat,
+        (dialect_number, flow_number): (usize, usize),
+        trigger: TriggerSeen,
+        beginning: Beginning<'_>,
+        room: case::Room,
+        to_connection: Option<ConnectionId>,
+        joins: bool,
+        members: &Members,
+        tell: Tell<'_>,
+    ) -> bool {
+        let rules = Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(dialect_number) else { return false };
+        let Some(flow) = dialect.flows.flows.get(flow_number) else { return false };
+        let sender = trigger.party.connection;
+        let (mut slots, mut unknown, mut is_unresolved) = (Vec::new(), BTreeSet::new(), false);
+        for (number, expected) in flow.expect.iter().enumerate() {
+            let is_required = expected.times != Times::AtMostOnce;
+            match expected.to {
+                Whom::Sender => slots.push(Slot::new(sender, number, is_required)),
+                Whom::Recipient => match to_connection {
+                    Some(connection) => slots.push(Slot::new(connection, number, is_required)),
+                    None => {
+                        is_unresolved = true;
+                        unknown.extend(members.unknown_in(chat).take(UNKNOWN_MAX));
+                    }
+                },
+                Whom::Members | Whom::Others => {
+                    let takes_sender = expected.to == Whom::Members;
+                    let present = self.present(chat, dialect, &room, flow.within, trigger.time, members);
+                    for connection in present {
+                        if connection != sender {
+                            slots.push(Slot::new(connection, number, is_required));
+                        }
+                    }
+                    let is_present = joins
+                        || room.as_ref().is_none_or(|room| {
+                            members.is_in_room(sender, chat, room.as_deref()) || dialect.connecting_joins
+                        });
+                    if takes_sender && is_present {
+                        slots.push(Slot::new(sender, number, is_required));
+                    }
+                    if room.is_none() {
+                        unknown.extend(
+                            members.connected(chat).map(|(connection, _)| connection).take(UNKNOWN_MAX),
+                        );
+                    } else if !dialect.connecting_joins {
+                        unknown.extend(members.unknown_in(chat).take(UNKNOWN_MAX));
+                    }
+                }
+            }
+        }
+        unknown.remove(&sender);
+        if slots.is_empty() && unknown.is_empty() && !is_unresolved {
+            return false;
+        }
+        for slot in &mut slots {
+            slot.is_doubtful = members.of(slot.connection).is_some_and(|person| person.is_doubtful);
+            unknown.remove(&slot.connection);
+        }
+        self.make_room(sender, slots.len(), tell);
+        self.last_number += 1;
+        let number = self.last_number;
+        let sender_uid = beginning.uid.cloned();
+        let place = (dialect_number, flow_number);
+        let mut case = OpenCase::new(
+            number,
+            place,
+            chat,
+            trigger,
+            sender_uid,
+            room,
+            slots,
+            flow.within,
+            lost_after(flow),
+        );
+        case.unknown = unknown.into_iter().collect();
+        case.is_unresolved = is_unresolved;
+        for (expectation, expected) in flow.expect.iter().enumerate() {
+            let place = Place {
+                chat,
+                dialect: dialect_number,
+                flow: flow_number,
+                expectation,
+                connection: (expected.to == Whom::Sender).then_some(sender),
+            };
+            let direction = direction_of(flow, expected.to);
+            let keys = self.keys.of_beginning(place, expected, dialect, direction, beginning);
+            for key in &keys {
+                self.by_key.entry(*key).or_default().push_back(number);
+            }
+            case.keys.extend(keys);
+        }
+        let of_slots: BTreeSet<_> = case.slots().iter().map(|slot| slot.connection).collect();
+        for connection in of_slots {
+            if let Some(end) = self.ends.get_mut(&connection) {
+                end.expecting.push_back(number);
+            }
+        }
+        if let Some(end) = self.ends.get_mut(&sender) {
+            end.own.push_back(number);
+        }
+        if let (true, Some(room)) = (self.orders_rooms(dialect_number), &case.room) {
+            let recent = self.chats.entry(chat).or_default().recent.entry(room.clone()).or_default();
+            recent.push_back(number);
+            if recent.len() > LOOKED_BACK {
+                recent.pop_front();
+            }
+        }
+        self.slots += case.slots().len();
+        self.timers.insert((case.timer, Timer::Case(number)));
+        let keys = case.keys.clone();
+        let is_leave = case.trigger.direction.is_none();
+        let begun = case.trigger.time;
+        self.cases.insert(number, case);
+        self.take_extras(number, &keys, if is_leave { None } else { Some(begun) }, members);
+        self.settle(number, tell);
+        true
+    }
+
+    pub(super) fn orders_rooms(&self, dialect: usize) -> bool {
+        self.plans.get(dialect).is_some_and(|plan| plan.orders_rooms)
+    }
+
+    /// Who has to get what is said to a room: those who are surely there.
+    pub(super) fn present(
+        &self,
+        chat: Chat,
+        dialect: &Dialect,
+        room: &case::Room,
+        within: Duration,
+        now: Time,
+        members: &Members,
+    ) -> Vec<ConnectionId> {
+        // Where nothing confirms it, the server has had as long for it as for anything else.
+        let is_sure = |(connection, since): &(ConnectionId, Since)| {
+            let is_leaving = self.ends.get(connection).is_none_or(|end| end.is_leaving || end.closed);
+            !is_leaving
+                && match since {
+                    Since::Confirmed => true,
+                    Since::Asked(at) => now.since(*at) >= within,
+                }
+        };
+        match room {
+            None => Vec::new(),
+            Some(None) if dialect.connecting_joins => {
+                members.connected(chat).filter(is_sure).map(|(connection, _)| connection).collect()
+            }
+            Some(room) => {
+                let present = members.in_room(chat, room.as_deref());
+                present.filter(is_sure).map(|(connection, _)| connection).collect()
+            }
+        }
+    }
+
+    /// Whoever is at a connection leaves. Whether a case tells of it.
+    pub(super) fn leave(&mut self, connection: ConnectionId, members: &Members, tell: Tell<'_>) -> bool {
+        let now = self.now;
+        let Some(end) = self.ends.get_mut(&connection) else { return false };
+        if std::mem::replace(&mut end.is_leaving, true) {
+            return false;
+        }
+        let was_member = end.party.uid.is_some() && end.room_is_known;
+        if end.standing == Standing::Member {
+            end.note_left_room(now);
+        }
+        let (chat, party, room) = (end.chat, end.party.clone(), end.room.clone());
+        self.excuse(connection, false, false, tell);
+        let spoken = self.chats.get(&chat).and_then(|state| state.dialect);
+        let plans = Arc::clone(&self.plans);
+        let (Some(dialect), true) = (spoken, was_member) else { return false };
+        let Some(plan) = plans.get(dialect) else { return false };
+        let mut is_of_case = false;
+        for flow in &plan.leaving {
+            let trigger = TriggerSeen {
+                time: now,
+                party: party.clone(),
+                direction: None,
+                kind: "".into(),
+                does: Some(Act::Leave),
+                to: None,
+                recipient: None,
+                room: room.clone(),
+                content: None,
+            };
+            let beginning = Beginning {
+                event: None,
+                uid: party.uid.as_ref(),
+                name: party.name.as_deref(),
+                room: room.as_deref(),
+            };
+            let place = (dialect, *flow);
+            let room = Some(room.clone());
+            is_of_case |= self.open_case(chat, place, trigger, beginning, room, None, false, members, tell);
+        }
+        is_of_case
+    }
+
+    /// What a connection still waits for it need not get any more.
+    pub(super) fn excuse(
+        &mut self,
+        connection: ConnectionId,
+        is_over: bool,
+        end_unseen: bool,
+        tell: Tell<'_>,
+    ) {
+        let time = self.now;
+        let Some(end) = self.ends.get_mut(&connection) else { return };
+        let stream = end.seen(Direction::ServerToClient);
+        let is_idle = self.trusts_sent || stream.received.0 >= stream.end;
+        let leaving = Leaving { time, is_over, end_unseen, is_idle };
+        let mut expecting = std::mem::take(&mut end.expecting);
+        if is_over {
+            let waiting: BTreeSet<_> = [Direction::ClientToServer, Direction::ServerToClient]
+                .into_iter()
+                .flat_map(|direction| std::mem::take(&mut end.stream(direction).sent))
+                .map(|(_, number, _)| number)
+                .collect();
+            expecting.extend(waiting);
+        } else {
+            end.expecting.clone_from(&expecting);
+        }
+        for number in expecting {
+            if let Some(case) = self.cases.get_mut(&number) {
+                case.note_left(connection, leaving);
+                self.settle(number, tell);
+            }
+        }
+    }
+}
