@@ -21,6 +21,7 @@ use crate::lines::Lines;
 use crate::output::diagnostics::Diagnostics;
 use crate::output::explain::Explain;
 use crate::output::folded::Folded;
+use crate::output::listing::Listing;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
 use crate::output::text::{Detail, Text};
@@ -55,6 +56,8 @@ impl Shell {
             (Task::Verify, Format::Json) => Layout::Verdicts(Box::new(Verdicts::json(rules()))),
             (Task::Verify, Format::Junit) => Layout::Verdicts(Box::new(Verdicts::junit(rules()))),
             (Task::Verify, _) => Layout::Verdicts(Box::new(Verdicts::text(rules(), request.time, palette))),
+            (Task::List, Format::Json) => Layout::Listing(Box::new(Listing::json())),
+            (Task::List, _) => Layout::Listing(Box::new(Listing::text(request.time, palette))),
             (_, Format::Json) => Layout::Json { receipts: request.receipts, frames: request.frames },
             (_, Format::Text | Format::Junit) => {
                 // Of what is shown as packets already, messages need no bytes.

@@ -348,10 +348,10 @@ impl Serialize for JsonHeader<'_> {
     }
 }
 
-struct JsonAccounts<'a> {
-    accounts: &'a [Account; 2],
+pub(super) struct JsonAccounts<'a> {
+    pub accounts: &'a [Account; 2],
     /// Of one connection, which has a beginning and an end.
-    of_one: bool,
+    pub of_one: bool,
 }
 
 impl Serialize for JsonAccounts<'_> {

@@ -11,6 +11,7 @@ pub mod escape;
 pub mod explain;
 pub mod folded;
 pub mod json;
+pub mod listing;
 pub mod packets;
 pub mod palette;
 mod party;

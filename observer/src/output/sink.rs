@@ -18,6 +18,7 @@ use observer_core::{Record, Sink};
 use super::explain::Explain;
 use super::folded::Folded;
 use super::json;
+use super::listing::Listing;
 use super::text::Text;
 use super::verdict::{Verdicts, Verification};
 use crate::filter::Filter;
@@ -41,6 +42,8 @@ pub enum Layout {
     Explain(Box<Explain>),
     /// Verdicts.
     Verdicts(Box<Verdicts>),
+    /// Who is connected.
+    Listing(Box<Listing>),
 }
 
 /// Takes records and lays them out.
@@ -181,7 +184,7 @@ impl Inner {
         let closes = matches!(record.kind, Kind::ConnectionClosed(_));
         let learns = self.verifier.is_some()
             || self.filter.asks_for_people()
-            || matches!(self.layout, Layout::Explain(_));
+            || matches!(self.layout, Layout::Explain(_) | Layout::Listing(_));
         if learns && !closes {
             self.people.learn(record);
         }
@@ -221,6 +224,7 @@ impl Inner {
         let is_receipt = matches!(record.kind, Kind::Received(_) | Kind::CaptureLoss(_));
         match &mut self.layout {
             Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
+            Layout::Listing(listing) => listing.handle(&mut self.buffer, record, &self.people),
             Layout::Folded(folded) => folded.handle(&mut self.buffer, record, part),
             Layout::Text(text) if is_shown && !is_receipt => text.write(&mut self.buffer, record),
             Layout::Json { receipts, frames } if is_shown && (*frames || !is_other_frame(record)) => {
@@ -243,7 +247,7 @@ impl Layout {
         match self {
             Self::Folded(folded) => folded.tell(buffer, told, people),
             Self::Verdicts(verdicts) => verdicts.handle(buffer, told),
-            Self::Text(_) | Self::Json { .. } | Self::Explain(_) => {}
+            Self::Text(_) | Self::Json { .. } | Self::Explain(_) | Self::Listing(_) => {}
         }
     }
 }

@@ -545,6 +545,16 @@ impl Text {
     }
 }
 
+/// Whether all of a connection was seen, and if not, what was not.
+pub fn completeness_words(closed: &ConnectionClosed<'_>) -> String {
+    match completeness(closed) {
+        Completeness::Complete => "complete".to_owned(),
+        Completeness::SoFar => "nothing missing so far".to_owned(),
+        Completeness::Skipped(what) => format!("not decoded: {what}"),
+        Completeness::Incomplete(what) => format!("incomplete: {what}"),
+    }
+}
+
 enum Completeness {
     Complete,
     /// For a connection that is still open.
