@@ -1,59 +1,15 @@
 //! `--format explain`: what it says of chats in which not all goes well, or not all was seen.
 
+use crate::chats::{Capture, two_users};
 use crate::support::{Conversation, From, Pcap, TemporaryFile, run_on};
 
-/// Packets of several connections, in one order.
-#[derive(Default)]
-struct Capture {
-    packets: Vec<Vec<u8>>,
+/// Packets of several connections, explained.
+trait Explained {
+    fn explained(&self, options: &[&str]) -> String;
+    fn deliveries(&self) -> Vec<String>;
 }
 
-impl Capture {
-    fn take(&mut self, user: &mut Conversation) {
-        self.packets.append(&mut user.packets);
-    }
-
-    /// Somebody who logs in, each message acknowledged.
-    fn login(&mut self, client_port: u16, server_port: u16, name: &str, uid: u32) -> Conversation {
-        let mut user = Conversation::upgraded_from(client_port, server_port);
-        user.text(From::Client, &format!(r#"{{"type":"login","name":"{name}"}}"#));
-        user.text(From::Server, r#"{"type":"user_list","user_list":[]}"#);
-        user.text(From::Server, &login(name, uid));
-        user.acknowledge(From::Client);
-        self.take(&mut user);
-        user
-    }
-
-    fn say(&mut self, user: &mut Conversation, content: &str) {
-        user.text(From::Client, &format!(r#"{{"type":"say","to_uid":"all","content":"{content}"}}"#));
-        self.take(user);
-    }
-
-    /// The server passes on what alice said, uid 1.
-    fn pass_on(&mut self, user: &mut Conversation, content: &str) {
-        let say = format!(r#"{{"type":"say","from_uid":1,"to_uid":"all","content":"{content}"}}"#);
-        user.text(From::Server, &say);
-        self.take(user);
-    }
-
-    fn acknowledge(&mut self, user: &mut Conversation) {
-        user.acknowledge(From::Client);
-        self.take(user);
-    }
-
-    /// The same to all of them, each of whom acknowledges it.
-    fn deliver(&mut self, users: [&mut Conversation; 2], content: &str) {
-        for user in users {
-            self.pass_on(user, content);
-            self.acknowledge(user);
-        }
-    }
-
-    fn announce(&mut self, user: &mut Conversation, name: &str, uid: u32) {
-        user.text(From::Server, &login(name, uid));
-        self.acknowledge(user);
-    }
-
+impl Explained for Capture {
     fn explained(&self, options: &[&str]) -> String {
         let options = [&["--format", "explain", "--port", "7272,7273"], options].concat();
         let ran = run_on(&Pcap::default().file(&self.packets), &options);
@@ -66,18 +22,6 @@ impl Capture {
         let said = shown.lines().filter_map(|line| line.strip_prefix("# delivered to "));
         said.filter(|line| line.contains('“')).map(str::to_owned).collect()
     }
-}
-
-fn login(name: &str, uid: u32) -> String {
-    format!(r#"{{"type":"login","uid":{uid},"name":"{name}"}}"#)
-}
-
-/// Alice and bob, who know of each other.
-fn two_users(capture: &mut Capture) -> [Conversation; 2] {
-    let mut alice = capture.login(40_001, 7272, "alice", 1);
-    let bob = capture.login(40_002, 7272, "bob", 2);
-    capture.announce(&mut alice, "bob", 2);
-    [alice, bob]
 }
 
 #[test]

@@ -29,40 +29,60 @@ const CAPTURES: &[(&str, &[&str])] = &[
     ("workerman-2015-11.pcap", &[]),
 ];
 
-/// Other views: the capture, the format, further options, and the name of the expected output.
-const VIEWS: &[(&str, &str, &[&str], &str)] = &[
-    ("chat-lo-ipv4.pcap", "explain", &[], "chat-lo-ipv4.explain.txt"),
-    ("chat-any-ipv6.pcap", "explain", &["--lang", "zh", "--port", "7272"], "chat-any-ipv6.explain.zh.txt"),
-    ("frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
-    ("chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
-    ("nginx-lo.pcap", "explain", &["--port", "7272"], "nginx-lo.explain.txt"),
-    ("proxy-v2-lo.pcap", "explain", &["--port", "7272", "--lang", "zh"], "proxy-v2-lo.explain.zh.txt"),
-    ("chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
-    ("workerman-2014-08.pcap", "explain", &["--port", "7272"], "workerman-2014-08.explain.txt"),
-    ("workerman-2014-09.pcap", "explain", &["--port", "7272"], "workerman-2014-09.explain.txt"),
-    ("workerman-2015-11.pcap", "explain", &["--port", "7272"], "workerman-2015-11.explain.txt"),
+/// Other views: the command, the capture, the format, further options, and the name of the expected output.
+const VIEWS: &[(&str, &str, &str, &[&str], &str)] = &[
+    ("read", "chat-lo-ipv4.pcap", "explain", &[], "chat-lo-ipv4.explain.txt"),
+    (
+        "read",
+        "chat-any-ipv6.pcap",
+        "explain",
+        &["--lang", "zh", "--port", "7272"],
+        "chat-any-ipv6.explain.zh.txt",
+    ),
+    ("read", "frames-any-ipv4.pcap", "explain", &[], "frames-any-ipv4.explain.txt"),
+    ("read", "chat-deflate.pcap", "explain", &["--port", "7272"], "chat-deflate.explain.txt"),
+    ("read", "nginx-lo.pcap", "explain", &["--port", "7272"], "nginx-lo.explain.txt"),
+    (
+        "read",
+        "proxy-v2-lo.pcap",
+        "explain",
+        &["--port", "7272", "--lang", "zh"],
+        "proxy-v2-lo.explain.zh.txt",
+    ),
+    ("read", "chat-lo-ipv4.pcap", "json", &["--packets", "--wire"], "chat-lo-ipv4.packets.jsonl"),
+    ("read", "workerman-2014-08.pcap", "explain", &["--port", "7272"], "workerman-2014-08.explain.txt"),
+    ("read", "workerman-2014-09.pcap", "explain", &["--port", "7272"], "workerman-2014-09.explain.txt"),
+    ("read", "workerman-2015-11.pcap", "explain", &["--port", "7272"], "workerman-2015-11.explain.txt"),
+    ("read", "chat-lo-ipv4.pcap", "text", &["--each"], "chat-lo-ipv4.each.txt"),
+    ("read", "workerman-2015-11.pcap", "text", &["--each"], "workerman-2015-11.each.txt"),
+    ("read", "chat-lo-ipv4.pcap", "json", &["--receipts"], "chat-lo-ipv4.receipts.jsonl"),
+    ("verify", "chat-lo-ipv4.pcap", "text", &[], "chat-lo-ipv4.verify.txt"),
+    ("verify", "chat-lo-ipv4.pcap", "json", &[], "chat-lo-ipv4.verify.jsonl"),
+    ("ls", "workerman-2015-11.pcap", "text", &[], "workerman-2015-11.ls.txt"),
+    ("ls", "workerman-2015-11.pcap", "json", &[], "workerman-2015-11.ls.jsonl"),
 ];
 
 #[test]
 fn recorded_captures_are_shown_as_they_were_when_a_person_last_looked() {
     let mut different = Vec::new();
     fs::create_dir_all(testdata().join("golden")).unwrap();
-    for (name, format, options, expected) in VIEWS {
-        different.extend(bless_or_compare(expected, &shown(name, format, options)));
+    for (command, name, format, options, expected) in VIEWS {
+        different.extend(bless_or_compare(expected, &shown(command, name, format, options)));
     }
     for (name, options) in CAPTURES {
         let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
         for (extension, format) in [("txt", "text"), ("jsonl", "json")] {
             let expected = format!("{stem}.{extension}");
-            different.extend(bless_or_compare(&expected, &shown(name, format, options)));
+            different.extend(bless_or_compare(&expected, &shown("read", name, format, options)));
         }
     }
     assert!(different.is_empty(), "{}\nIf that is right: cargo xtask bless", different.join("\n"));
 }
 
-fn shown(capture: &str, format: &str, options: &[&str]) -> String {
+fn shown(command: &str, capture: &str, format: &str, options: &[&str]) -> String {
     let path = testdata().join("captures").join(capture);
-    let arguments = ["read", path.to_str().unwrap(), "--format", format, "--time", "utc", "--color", "never"];
+    let arguments =
+        [command, path.to_str().unwrap(), "--format", format, "--time", "utc", "--color", "never"];
     let ran = run(&[&arguments, options].concat());
     assert_eq!(ran.code, Some(0), "{capture}: {}", ran.stderr);
     ran.stdout
@@ -136,6 +156,8 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
         .collect();
     let expected = [
         "anomaly",
+        "capture_loss",
+        "connected",
         "connection_closed",
         "connection_opened",
         "frame",
@@ -144,7 +166,10 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
         "message",
         "packet",
         "proxy_header",
+        "received",
         "summary",
+        "verdict",
+        "verification",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
 }
@@ -152,7 +177,7 @@ fn the_examples_of_the_documentation_are_json_of_every_kind() {
 #[test]
 fn the_manuals_conversation_is_in_the_capture_that_tcpdump_took() {
     let capture = testdata().join("captures/chat-lo-ipv4.pcap");
-    let ran = run(&["read", capture.to_str().unwrap()]);
+    let ran = run(&["read", "--each", capture.to_str().unwrap()]);
     for (arrow, said) in [
         ("→", r#"{"type":"login","name":"mynick"}"#),
         ("→", r#"{"type":"say","to_uid":"all","content":"hi, all !"}"#),

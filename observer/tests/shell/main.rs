@@ -3,8 +3,10 @@
 //! Owns nothing but its modules; one binary, since each test binary is linked anew.
 
 mod captures;
+mod chats;
 mod explain;
 mod filters;
+mod folded;
 mod golden;
 mod heads;
 mod hostile;
@@ -16,6 +18,7 @@ mod reading;
 mod rules;
 mod streams;
 mod support;
+mod verify;
 
 #[path = "../endpoints/mod.rs"]
 mod endpoints;

@@ -29,7 +29,7 @@ fn a_line_has_time_connection_addresses_arrow_opcode_length_and_payload() {
     conversation.text(From::Server, r#"{"name":"\u732a \ud83d\udc37"}"#);
     conversation.frame(From::Server, 2, &[0, 1, b'a', 0xff]);
     conversation.close();
-    let ran = run_on(&Pcap::default().file(&conversation.packets), &[]);
+    let ran = run_on(&Pcap::default().file(&conversation.packets), &["--each"]);
     assert_eq!(
         ran.stdout,
         "12:00:00.000000Z #1 10.0.0.1:40000 → 10.0.0.2:7272 opened\n\
