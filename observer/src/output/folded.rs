@@ -233,9 +233,9 @@ impl Folded {
             return;
         }
         self.text.write_time(out, last);
-        let within = last.since(first).as_secs();
+        let within = latency(last.since(first));
         let heartbeats = count(number, "heartbeat", "heartbeats");
-        push(out, &format!(" {heartbeats} within {within} s\n"));
+        push(out, &format!(" {heartbeats} within {within}\n"));
         self.heartbeats.count = 0;
     }
 }
@@ -525,10 +525,10 @@ mod tests {
         lines.heartbeat(61);
         lines.record(62, loss(), Part::Nothing);
         let told = lines.take();
-        assert_eq!((told.len(), told[0].as_str()), (2, "12:01:01.000000Z 4 heartbeats within 61 s"));
+        assert_eq!((told.len(), told[0].as_str()), (2, "12:01:01.000000Z 4 heartbeats within 61.0 s"));
         lines.heartbeat(70);
         lines.record(71, Kind::Summary(Box::<Summary>::default()), Part::Nothing);
-        assert_eq!(lines.take(), ["12:01:10.000000Z 1 heartbeat within 0 s"]);
+        assert_eq!(lines.take(), ["12:01:10.000000Z 1 heartbeat within 0.0 ms"]);
     }
 
     #[test]

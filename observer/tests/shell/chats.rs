@@ -2,17 +2,36 @@
 //!
 //! Owns the messages of the built-in dialect, as its server sends them. Must not use the product. Bounded by the tests.
 
-use crate::support::{Conversation, From};
+use crate::support::{Conversation, From, Pcap};
 
-/// Packets of several connections, in one order.
+/// Packets of several connections, in one order, a millisecond apart.
 #[derive(Default)]
 pub struct Capture {
     pub packets: Vec<Vec<u8>>,
+    /// Before which packets nothing passes for how many milliseconds.
+    pauses: Vec<(usize, usize)>,
 }
 
 impl Capture {
     pub fn take(&mut self, user: &mut Conversation) {
         self.packets.append(&mut user.packets);
+    }
+
+    /// Nothing passes for so long.
+    pub fn wait(&mut self, milliseconds: usize) {
+        self.pauses.push((self.packets.len(), milliseconds));
+    }
+
+    /// The capture file.
+    pub fn file(&self) -> Vec<u8> {
+        let pcap = Pcap::default();
+        let mut file = pcap.file(&[]);
+        for (index, packet) in self.packets.iter().enumerate() {
+            let pauses = self.pauses.iter().filter(|(before, _)| *before <= index);
+            let paused: usize = pauses.map(|(_, milliseconds)| milliseconds).sum();
+            file.extend(pcap.record(index + paused, packet));
+        }
+        file
     }
 
     /// Somebody who logs in, each message acknowledged.

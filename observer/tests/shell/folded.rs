@@ -1,1 +1,142 @@
+//! Default text: one line for what is said and all its copies; and `--each`, which has a line a message.
 
+use crate::chats::{Capture, two_users};
+use crate::support::{Conversation, From, Ran, run_on};
+
+fn shown(capture: &Capture, options: &[&str]) -> Ran {
+    let ran = run_on(&capture.file(), &[&["--port", "7272"], options].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran
+}
+
+/// The lines of what happens in the chat, without their times.
+fn happened(capture: &Capture) -> Vec<String> {
+    let shown = shown(capture, &[]).stdout;
+    let lines = shown.lines().filter_map(|line| line.split_once(' ').map(|(_, rest)| rest));
+    lines.filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+const LOGINS: [&str; 2] = ["alice logged in 1/1 3.0 ms", "bob logged in 2/2 5.0 ms"];
+
+#[test]
+fn what_is_said_has_one_line_with_all_its_copies_and_no_line_of_its_own() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.deliver([&mut alice, &mut bob], "hi");
+    assert_eq!(happened(&capture), [&LOGINS[..], &["alice → all \"hi\" 2/2 4.0 ms"]].concat());
+}
+
+#[test]
+fn who_is_missing_is_named_once_the_time_is_up_and_once_more_where_it_comes_late() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.pass_on(&mut alice, "hi");
+    capture.acknowledge(&mut alice);
+    capture.wait(3_000);
+    capture.acknowledge(&mut alice);
+    let missing = "alice → all \"hi\" 1/2, missing: bob (#2 10.0.0.1:40002)";
+    let told = happened(&capture);
+    assert!(told.contains(&missing.to_owned()), "{told:?}");
+    capture.pass_on(&mut bob, "hi");
+    capture.acknowledge(&mut bob);
+    let told = happened(&capture);
+    assert_eq!(told[2], missing);
+    assert!(told[3].starts_with("alice → all \"hi\" 2/2 3005.0 ms, late"), "{told:?}");
+    assert_eq!(told.len(), 4, "{told:?}");
+}
+
+#[test]
+fn what_was_sent_and_is_not_acknowledged_is_called_so() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.pass_on(&mut alice, "hi");
+    capture.acknowledge(&mut alice);
+    capture.pass_on(&mut bob, "hi");
+    capture.wait(3_000);
+    capture.acknowledge(&mut alice);
+    let told = happened(&capture);
+    assert_eq!(told[2], "alice → all \"hi\" 1/2, sent, not acknowledged: bob (#2 10.0.0.1:40002)");
+}
+
+#[test]
+fn what_is_under_way_at_the_end_has_a_line_that_says_that_it_is_not_known() {
+    let mut capture = Capture::default();
+    let [mut alice, _] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    let told = happened(&capture);
+    assert!(told[2].starts_with("alice → all \"hi\" 0/2"), "{told:?}");
+    assert!(told[2].ends_with("[not known: the run ended before the time was up]"), "{told:?}");
+}
+
+#[test]
+fn a_message_that_is_nothing_to_the_rules_is_shown_as_ever() {
+    let mut capture = Capture::default();
+    let mut somebody = Conversation::upgraded_from(40_009, 7272);
+    somebody.text(From::Client, "hello");
+    capture.take(&mut somebody);
+    let shown = shown(&capture, &[]).stdout;
+    assert!(shown.contains("→ 10.0.0.2:7272 text 5 hello\n"), "{shown}");
+}
+
+#[test]
+fn each_and_every_filter_show_each_message_and_no_such_lines() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.deliver([&mut alice, &mut bob], "hi");
+    for options in [
+        &["--each"][..],
+        &["--type", "say"],
+        &["--user", "alice"],
+        &["--grep", "hi"],
+        &["--direction", "client_to_server"],
+        &["--frames"],
+        &["-X"],
+    ] {
+        let shown = shown(&capture, options).stdout;
+        assert!(!shown.contains(" 2/2 "), "{options:?}: {shown}");
+        assert!(shown.contains("→ 10.0.0.2:7272 text 44"), "{options:?}: {shown}");
+    }
+}
+
+#[test]
+fn messages_are_counted_whether_they_have_a_line_or_not() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, "hi");
+    capture.deliver([&mut alice, &mut bob], "hi");
+    let stderr = shown(&capture, &["-c", "8"]).stderr;
+    assert!(stderr.contains("8 messages"), "{stderr}");
+}
+
+#[test]
+fn heartbeats_are_a_count_at_the_end() {
+    let mut capture = Capture::default();
+    let mut alice = capture.login(40_001, 7272, "alice", 1);
+    for _ in 0..3 {
+        alice.text(From::Server, r#"{"type":"ping"}"#);
+        alice.text(From::Client, r#"{"type":"pong"}"#);
+        alice.acknowledge(From::Server);
+        capture.take(&mut alice);
+        capture.wait(10_000);
+    }
+    let told = happened(&capture);
+    assert_eq!(told, ["alice logged in 1/1 3.0 ms", "6 heartbeats within 20.0 s"]);
+}
+
+#[test]
+fn what_somebody_says_cannot_look_like_a_line_or_control_the_terminal() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    let said = r#"\" 2/2 0.1 ms\n12:00:00 bob → all \u001b[2J\u202e"#;
+    capture.say(&mut alice, said);
+    capture.deliver([&mut alice, &mut bob], said);
+    let ran = shown(&capture, &[]);
+    assert!(
+        ran.stdout.contains(r#"alice → all "\" 2/2 0.1 ms\n12:00:00 bob → all \x1b[2J\u{202e}" 2/2 4.0 ms"#)
+    );
+    assert!(!ran.stdout.chars().any(|it| it != '\n' && it.is_control()), "{}", ran.stdout);
+}
