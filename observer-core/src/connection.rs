@@ -21,6 +21,10 @@ const HANDSHAKE_REACH: i32 = 1 << 24;
 /// How far from where its sender is a segment may be whose acknowledgment is told of.
 const NEAR: i32 = 1 << 20;
 
+/// How far beyond what was seen to be sent an acknowledgment in a file may be and count, once that is seen: packets of
+/// several processors stand there in any order.
+const ACKNOWLEDGED_AHEAD: u64 = 16 << 20;
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -49,6 +53,15 @@ pub(crate) struct Travel {
     pub(crate) cut_by: GapCause,
 }
 
+/// What the receiver of a direction has.
+#[derive(Debug, Default)]
+struct ReceivedTo {
+    /// What it acknowledged, which may not have been seen to be sent yet.
+    acknowledged: u64,
+    /// What was told.
+    told: u64,
+}
+
 /// State of one connection.
 #[derive(Debug)]
 pub(crate) struct TcpConnection {
@@ -56,8 +69,8 @@ pub(crate) struct TcpConnection {
     initial: [Option<SequenceNumber>; 2],
     /// Up to where the observed socket has received the bytes of each direction, where some are missing before.
     sacked_to: [Option<SequenceNumber>; 2],
-    /// What was told that the receiver of each direction has, if anything was.
-    received_to: Option<Box<[u64; 2]>>,
+    /// What the receiver of each direction has, if anything.
+    received_to: Option<Box<[ReceivedTo; 2]>>,
     session: Session,
     last_payload: Time,
     last_packet: Time,
@@ -287,15 +300,26 @@ impl TcpConnection {
             let to = other.and_then(|stream| stream.acknowledged_offset(segment.acknowledgment));
             return self.tell_received_to(direction.reverse(), to.filter(|_| may_be), reporter);
         }
-        for receiver in [direction, direction.reverse()] {
-            let sent = in_direction(&self.streams, receiver.reverse()).as_ref().map(Reassembler::sent_end);
-            let to = sent.map(|sent| sent.min(self.session.receipt_of(receiver).to));
-            self.tell_received_to(receiver.reverse(), to, reporter);
+        let reverse = direction.reverse();
+        if segment.flags.ack() && self.is_in_place(direction, segment) {
+            let other = in_direction(&self.streams, reverse).as_ref();
+            let to = other.and_then(|stream| {
+                // Of what nobody saw sent, it may only be that the capture has it later.
+                let furthest = stream.sent_end().saturating_add(ACKNOWLEDGED_AHEAD);
+                stream.offset_of(segment.acknowledgment).filter(|to| *to <= furthest)
+            });
+            let acknowledged = &mut of(self.received_to.get_or_insert_default(), reverse).acknowledged;
+            *acknowledged = to.map_or(*acknowledged, |to| to.max(*acknowledged));
+        }
+        for direction in [direction, reverse] {
+            let sent = in_direction(&self.streams, direction).as_ref().map(Reassembler::sent_end);
+            let acknowledged = of(self.received_to.get_or_insert_default(), direction).acknowledged;
+            self.tell_received_to(direction, sent.map(|sent| sent.min(acknowledged)), reporter);
         }
     }
 
     fn tell_received_to(&mut self, direction: Direction, to: Option<u64>, reporter: &mut Reporter<'_>) {
-        let told = of(self.received_to.get_or_insert_default(), direction);
+        let told = &mut of(self.received_to.get_or_insert_default(), direction).told;
         if let Some(to) = to.filter(|to| to > told) {
             *told = to;
             reporter.record(Kind::Received(Received { direction, to }));
