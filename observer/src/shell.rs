@@ -79,8 +79,8 @@ impl Shell {
                 request.bytes,
             ))),
         };
-        let verifier =
-            matches!(layout, Layout::Verdicts(_) | Layout::Folded(_)).then(|| Verifier::new(rules()));
+        let verifier = matches!(layout, Layout::Verdicts(_) | Layout::Folded(_) | Layout::Explain(_))
+            .then(|| Verifier::new(rules()));
         let ports = ports.map(|ports| ports.iter().copied().collect::<BTreeSet<u16>>());
         let config = Config {
             limits: Limits::default(),

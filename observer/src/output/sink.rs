@@ -100,9 +100,10 @@ impl Output {
 
     /// Tells whoever judges that it is `now`.
     pub fn handle_timeout(&mut self, now: Time) {
-        let Inner { layout, buffer, people, verifier, .. } = &mut self.inner;
+        let Inner { layout, filter, buffer, people, verifier, .. } = &mut self.inner;
         if let Some(verifier) = verifier {
-            verifier.handle_timeout(now, people, &mut |told| layout.tell(buffer, told, people));
+            let hides = filter.hides();
+            verifier.handle_timeout(now, people, &mut |told| layout.tell(buffer, told, people, hides));
         }
     }
 
@@ -201,13 +202,15 @@ impl Inner {
 
     /// Whoever judges is told of everything.
     fn judge(&mut self, record: &Record<'_>) -> Part {
-        let Self { layout, buffer, people, verifier, .. } = self;
+        let Self { layout, filter, buffer, people, verifier, .. } = self;
         let Some(verifier) = verifier else { return Part::Nothing };
-        verifier.handle_record(record, people, &mut |told| layout.tell(buffer, told, people))
+        let hides = filter.hides();
+        verifier.handle_record(record, people, &mut |told| layout.tell(buffer, told, people, hides))
     }
 
     fn show(&mut self, record: &Record<'_>, part: Part) {
         let is_shown = self.filter.shows(record, &self.people);
+        let is_receipt = matches!(record.kind, Kind::Received(_) | Kind::CaptureLoss(_));
         match &record.kind {
             Kind::Summary(summary) => {
                 self.summary = Some(Summary::clone(summary));
@@ -221,8 +224,9 @@ impl Inner {
             }
             _ => {}
         }
-        let is_receipt = matches!(record.kind, Kind::Received(_) | Kind::CaptureLoss(_));
         match &mut self.layout {
+            // Whoever is told of these is the verifier.
+            Layout::Explain(_) if is_receipt => {}
             Layout::Explain(explain) => explain.handle(&mut self.buffer, record, &self.people, is_shown),
             Layout::Listing(listing) => listing.handle(&mut self.buffer, record, &self.people),
             Layout::Folded(folded) => folded.handle(&mut self.buffer, record, part),
@@ -243,11 +247,12 @@ fn is_other_frame(record: &Record<'_>) -> bool {
 }
 
 impl Layout {
-    fn tell(&mut self, buffer: &mut Vec<u8>, told: &Told<'_>, people: &Members) {
+    fn tell(&mut self, buffer: &mut Vec<u8>, told: &Told<'_>, people: &Members, hides: bool) {
         match self {
             Self::Folded(folded) => folded.tell(buffer, told, people),
             Self::Verdicts(verdicts) => verdicts.handle(buffer, told),
-            Self::Text(_) | Self::Json { .. } | Self::Explain(_) | Self::Listing(_) => {}
+            Self::Explain(explain) => explain.tell(told, people, hides),
+            Self::Text(_) | Self::Json { .. } | Self::Listing(_) => {}
         }
     }
 }

@@ -2,16 +2,17 @@
 //! and what it says, in clear.
 //!
 //! Owns which sentence a packet gets, and the order of sentence, packet and content. Must not know where lines go, nor
-//! how the chat's users are told apart, which `people` does. Bounded: keeps what waits for its acknowledgment
-//! (`WAITING_MAX` things a direction, `WAITING_TOTAL_MAX` in all), and `deliveries` bounds its own.
+//! how the chat's users are told apart, which `people` does, nor what is delivered, which the verifier judges. Bounded:
+//! keeps what waits for its acknowledgment (`WAITING_MAX` things a direction, `WAITING_TOTAL_MAX` in all), and the number
+//! of each case under way of which something was told.
 
-mod deliveries;
 mod sentences;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use observer_core::Record;
+use observer_core::flow::verdict::{Case, Fault, Outcome, Party, Stage, Told};
 use observer_core::flow::{Act, Chat, Event, Recipient, User, chat_of};
 use observer_core::record::{
     Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
@@ -19,7 +20,6 @@ use observer_core::record::{
 use observer_core::tcp::segment::Flags;
 use observer_core::websocket::frame::Opcode;
 
-use self::deliveries::{Deliveries, Outcome};
 pub use self::sentences::Language;
 use self::sentences::{Sentence, anomaly_words, fill};
 use super::clock::TimeStyle;
@@ -48,7 +48,8 @@ pub struct Explain {
     palette: Palette,
     text: Text,
     streams: HashMap<ConnectionId, Streams>,
-    deliveries: Deliveries,
+    /// Cases of which it was told how far they are, until their verdict.
+    told: HashMap<u64, Stage>,
     closed: VecDeque<Closed>,
     group: Group,
     waiting_total: usize,
@@ -62,8 +63,6 @@ struct Streams {
     waiting: [VecDeque<Waiting>; 2],
     sent: [u64; 2],
     acknowledged: [u64; 2],
-    /// Whether bytes were missed: what is told behind them may have happened before.
-    has_gaps: bool,
     /// Whether the last record of this connection was shown.
     is_shown: bool,
     /// Whether it was open before, and no packet of it came yet.
@@ -80,6 +79,8 @@ struct Waiting {
 /// A connection that is over, of which a last packet may come.
 #[derive(Debug)]
 struct Closed {
+    id: ConnectionId,
+    is_shown: bool,
     client: SocketAddr,
     server: SocketAddr,
     name: String,
@@ -125,7 +126,7 @@ impl Explain {
             palette,
             text: Text::new(time, palette, detail),
             streams: HashMap::new(),
-            deliveries: Deliveries::default(),
+            told: HashMap::new(),
             closed: VecDeque::new(),
             group: Group::default(),
             waiting_total: 0,
@@ -225,8 +226,6 @@ impl Explain {
     }
 
     fn end(&mut self, out: &mut Vec<u8>, people: &Members) {
-        let outcomes = self.deliveries.end();
-        self.tell_outcomes(outcomes);
         self.end_packet(out, people);
         let mut last = vec![self.sentence(Sentence::Legend, &[])];
         if self.left_out > 0 {
@@ -371,34 +370,48 @@ impl Explain {
         } else if to > before && self.group.sentences.is_empty() {
             self.say(Sentence::AcknowledgesBytes, &[receiver, &to.to_string()]);
         }
-        if direction == Direction::ClientToServer {
-            let outcomes = self.deliveries.handle_acknowledgment(connection, to);
-            self.tell_outcomes(outcomes);
-        }
     }
 
-    /// Tells of deliveries whose sender's connection is shown, or whose last recipient's is.
-    fn tell_outcomes(&mut self, outcomes: impl IntoIterator<Item = Outcome>) {
-        for outcome in outcomes {
-            let is_shown = |streams: Option<&Streams>| streams.is_some_and(|streams| streams.is_shown);
-            let recipient = self.group.connection.as_ref().map(|connection| connection.id);
-            let told = self.delivery(&outcome);
-            if is_shown(self.streams.get(&outcome.sender))
-                || recipient.is_some_and(|recipient| is_shown(self.streams.get(&recipient)))
-            {
-                self.group.outcomes.push(told);
+    /// Takes what the verifier tells. `people` are as they were then; `hides`: a filter hides something.
+    pub fn tell(&mut self, told: &Told<'_>, people: &Members, hides: bool) {
+        let case = told.case;
+        let what = match case.trigger.does {
+            Some(Act::Say) => {
+                let content = case.trigger.content.as_ref().map_or("", |content| &content.text);
+                self.sentence(Sentence::TheSaying, &[&quoted(content)])
             }
-        }
-    }
-
-    fn delivery(&self, outcome: &Outcome) -> String {
-        let (arrived, of) = (outcome.arrived.to_string(), outcome.expected.to_string());
-        let sentence = match (outcome.has_unknown, outcome.arrived == outcome.expected) {
-            (true, _) => Sentence::DeliveryUnknown,
-            (false, true) => Sentence::Delivered,
-            (false, false) => Sentence::NotDelivered,
+            Some(Act::Join) => self.sentence(Sentence::TheLogin, &[&party_name(&case.trigger.party, people)]),
+            _ => return,
         };
-        self.sentence(sentence, &[&arrived, &of, &outcome.what])
+        let before = match told.stage {
+            Stage::Complete | Stage::Overdue => self.told.get(&case.number).copied(),
+            Stage::Verdict | Stage::Refused => self.told.remove(&case.number),
+        };
+        let is_news = match (told.stage, before) {
+            (Stage::Refused, _) | (Stage::Verdict, Some(Stage::Complete)) => false,
+            // What is sent may still be acknowledged.
+            (Stage::Overdue, _) => is_lost(case),
+            (Stage::Verdict, Some(_)) => case.outcome != Outcome::Violated,
+            (Stage::Complete | Stage::Verdict, _) => true,
+        };
+        if !is_news {
+            return;
+        }
+        if told.stage != Stage::Verdict {
+            self.told.insert(case.number, told.stage);
+        }
+        let sentence = delivery(case);
+        let (arrived, of) = (case.arrived.to_string(), case.expected.to_string());
+        let said = self.sentence(sentence, &[&arrived, &of, &what]);
+        // Shown with the sender's connection, or that of the packet by which it is known.
+        let is_shown = |id: ConnectionId| match self.streams.get(&id) {
+            Some(streams) => streams.is_shown,
+            None => self.closed.iter().any(|closed| closed.id == id && closed.is_shown),
+        };
+        let of_packet = self.group.connection.as_ref().map(|connection| connection.id);
+        if !hides || is_shown(case.trigger.party.connection) || of_packet.is_some_and(is_shown) {
+            self.group.outcomes.push(said);
+        }
     }
 
     fn explain(
@@ -434,10 +447,6 @@ impl Explain {
                 let bytes = gap.length.to_string();
                 let cause = self.sentence(cause(gap.cause), &[]);
                 self.say(Sentence::Gap, &[&sender, &bytes, &cause]);
-                self.streams.entry(connection.id).or_default().has_gaps = true;
-                if gap.direction == Direction::ServerToClient {
-                    self.deliveries.handle_gap(connection.id);
-                }
             }
             Kind::Anomaly(anomaly) => {
                 let what = anomaly_words(anomaly.code, self.language);
@@ -451,17 +460,18 @@ impl Explain {
                 let sentence = if closed.how == How::StillOpen { Sentence::Open } else { Sentence::Closed };
                 let told = self.sentence(sentence, &[&client, &server]);
                 self.group.last_sentences.push(told);
-                let is_whole = closed.account[Direction::ServerToClient.index()].is_complete()
-                    && matches!(closed.how, How::CloseFrame | How::Fin | How::Rst);
-                let outcomes = self.deliveries.handle_close(connection.id, is_whole);
-                self.tell_outcomes(outcomes);
-                if let Some(streams) = self.streams.remove(&connection.id) {
-                    self.waiting_total -= streams.waiting.iter().map(VecDeque::len).sum::<usize>();
+                if closed.how == How::StillOpen {
+                    // The run ends: what it comes to is told behind this.
+                    return;
                 }
+                let streams = self.streams.remove(&connection.id).unwrap_or_default();
+                self.waiting_total -= streams.waiting.iter().map(VecDeque::len).sum::<usize>();
                 if self.closed.len() >= CLOSED_MAX {
                     self.closed.pop_front();
                 }
                 self.closed.push_back(Closed {
+                    id: connection.id,
+                    is_shown: streams.is_shown,
                     client: connection.client,
                     server: connection.server,
                     name: client,
@@ -598,24 +608,6 @@ impl Explain {
                 } else {
                     self.say(Sentence::LoginAnnounced, &[&name, &here]);
                 }
-                let message = self.deliveries.message(chat, Act::Join, uid, None, "");
-                // Whether the newcomer or somebody else is told first is the server's affair.
-                if !self.deliveries.expects(&message) {
-                    let newcomer = if is_own {
-                        Some(id)
-                    } else {
-                        let name = user.and_then(|user| user.name.as_deref()).unwrap_or_default();
-                        people.asking_as(id, name, event.rule)
-                    };
-                    let mut all = people.members_with(id);
-                    all.extend(newcomer.filter(|newcomer| !all.contains(newcomer)));
-                    let others = newcomer.is_none() || people.has_unknown(chat);
-                    let what = self.sentence(Sentence::TheLogin, &[&name]);
-                    let messages = vec![message.clone()];
-                    let over = self.deliveries.expect(messages, newcomer.unwrap_or(id), &all, others, what);
-                    self.tell_outcomes(over);
-                }
-                self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheLogin, &[&name]);
             }
             (Some(Act::Say), Direction::ClientToServer) => {
@@ -629,9 +621,6 @@ impl Explain {
                 } else {
                     self.say(Sentence::SayPassedOn, &[&name, &here]);
                 }
-                let said = event.content.as_deref().unwrap_or_default();
-                let message = self.deliveries.message(chat, Act::Say, uid, event.recipient.as_ref(), said);
-                self.deliveries.handle_sent(&message, id, stream_end);
                 self.wait(id, direction, stream_end, Sentence::TheSaying, &[&content]);
             }
             (Some(Act::List), Direction::ServerToClient) => {
@@ -649,7 +638,6 @@ impl Explain {
             (Some(Act::Refuse), Direction::ServerToClient) => {
                 let code = quoted(event.code.as_deref().unwrap_or("?"));
                 self.say(Sentence::ChatError, &[&here, &code]);
-                self.deliveries.handle_refusal(id);
             }
             (
                 None
@@ -676,35 +664,14 @@ impl Explain {
         content: &str,
         people: &Members,
     ) {
-        let (id, chat) = (connection.id, chat_of(connection));
-        let recipients = match &event.recipient {
+        match &event.recipient {
             Some(Recipient::Uid(uid)) => {
-                let to = people.by_uid(chat, uid);
                 let user = User { uid: Some(uid.clone()), name: None };
-                let name = self.user_name(&user, chat, people);
+                let name = self.user_name(&user, chat_of(connection), people);
                 self.say(Sentence::SaysToOne, &[here, &name, content]);
-                to.into_iter().collect()
             }
-            _ => {
-                self.say(Sentence::SaysToAll, &[here, content]);
-                people.members_with(id)
-            }
-        };
-        // What somebody says who is not logged in is passed on to nobody.
-        let Some(uid) = people.of(id).and_then(|person| person.uid.as_ref()) else { return };
-        let said = event.content.as_deref().unwrap_or_default();
-        let fields = |field: &str| event.fields.text(field);
-        let copies: BTreeSet<_> =
-            event.dialect.of_server(Act::Say).flat_map(|rule| rule.contents(said, &fields)).collect();
-        let message =
-            |said| self.deliveries.message(chat, Act::Say, Some(uid), event.recipient.as_ref(), said);
-        let messages = copies.iter().map(|said| message(said)).collect();
-        let what = self.sentence(Sentence::TheSaying, &[content]);
-        let has_gaps = self.streams.get(&id).is_some_and(|streams| streams.has_gaps);
-        let others =
-            has_gaps || (matches!(event.recipient, Some(Recipient::All)) && people.has_unknown(chat));
-        let over = self.deliveries.expect(messages, id, &recipients, others, what);
-        self.tell_outcomes(over);
+            _ => self.say(Sentence::SaysToAll, &[here, content]),
+        }
     }
 
     /// Notes something whose arrival is to be told.
@@ -759,6 +726,35 @@ impl Explain {
             }
             (None, None, None) => "?".to_owned(),
         }
+    }
+}
+
+/// What is to be said of how far a case is.
+fn delivery(case: &Case<'_>) -> Sentence {
+    match case.outcome {
+        Outcome::Held | Outcome::Late => Sentence::Delivered,
+        Outcome::Violated if is_lost(case) => Sentence::NotDelivered,
+        // All have it, and what is wrong is another thing.
+        Outcome::Violated if case.arrived >= case.expected => Sentence::Delivered,
+        Outcome::Violated | Outcome::Inconclusive => Sentence::DeliveryUnknown,
+    }
+}
+
+/// Whether somebody was surely not sent it.
+fn is_lost(case: &Case<'_>) -> bool {
+    case.outcome == Outcome::Violated
+        && case.deviations.iter().any(|it| matches!(it.fault, Fault::Lost | Fault::Altered))
+}
+
+/// As somebody is called in every other sentence.
+fn party_name(party: &Party, people: &Members) -> String {
+    match (&party.name, &party.uid) {
+        (Some(name), _) if people.is_ambiguous(party.connection) => {
+            format!("{} (#{})", named(name), party.connection)
+        }
+        (Some(name), _) => named(name),
+        (None, Some(uid)) => named(&uid.to_string()),
+        (None, None) => party.client.to_string(),
     }
 }
 
