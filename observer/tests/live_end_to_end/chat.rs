@@ -14,7 +14,7 @@ fn receive(client: &mut Client, kind: &str) -> Value {
     message
 }
 
-fn the_manuals_chat(server: &Server) -> [Client; 2] {
+pub fn the_manuals_chat(server: &Server) -> [Client; 2] {
     let mut present = Client::connect(server.address, "/");
     present.send(r#"{"type":"login","name":"猪猪"}"#);
     receive(&mut present, "user_list");
@@ -92,7 +92,7 @@ fn the_chats_messages_say_what_they_mean() {
 fn text_shows_every_message_on_a_line_with_what_clients_masked_in_clear() {
     let server = Server::on(Ipv4Addr::LOCALHOST);
     let port = server.port().to_string();
-    let mut observer = Program::start(&mut observer(&["watch", "--port", &port, "--time", "utc"]));
+    let mut observer = Program::start(&mut observer(&["watch", "--port", &port, "--time", "utc", "--each"]));
     observer.wait_for("watching");
     let clients = the_manuals_chat(&server);
     let [_, mynick] = clients.each_ref().map(|client| client.address);

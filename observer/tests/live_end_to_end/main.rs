@@ -5,6 +5,7 @@
 
 mod by_hand;
 mod chat;
+mod flows;
 mod late;
 mod losses;
 mod network;
