@@ -654,4 +654,59 @@ mod tests {
         assert!(!all.is_empty());
         assert!(error.unwrap().to_string().contains("gzip"));
     }
+
+    #[test]
+    fn input_is_cut_into_lines_wherever_chunks_end_and_lines_are_numbered() {
+        let text = b"{}\n\n{\"a\":1}\r\nrest";
+        for size in 1..=text.len() {
+            let mut splitter = Splitter::default();
+            let mut lines = Vec::new();
+            for chunk in text.chunks(size) {
+                splitter.push(chunk);
+                while let Some((number, line)) = splitter.next_line() {
+                    lines.push((number, line.unwrap().to_vec()));
+                }
+            }
+            assert_eq!(lines, [(1, b"{}".to_vec()), (2, Vec::new()), (3, b"{\"a\":1}\r".to_vec())], "{size}");
+            assert_eq!(splitter.rest(), b"rest");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_told_once_and_left_out() {
+        let mut splitter = Splitter::default();
+        splitter.push(b"{}\n");
+        assert!(matches!(splitter.next_line(), Some((1, Ok(b"{}")))));
+        let mut wrong = 0;
+        for _ in 0..3 {
+            splitter.push(&vec![b'x'; LINE_BYTES_MAX / 2 + 1]);
+            while let Some((number, line)) = splitter.next_line() {
+                assert_eq!(number, 2);
+                wrong += usize::from(line.is_err());
+            }
+            assert!(splitter.buffer.len() <= LINE_BYTES_MAX + LINE_BYTES_MAX / 2 + 2);
+        }
+        splitter.push(b"\nnext\n");
+        assert!(matches!(splitter.next_line(), Some((2, Ok(b"")))));
+        assert!(matches!(splitter.next_line(), Some((3, Ok(b"next")))));
+        assert_eq!(wrong, 1);
+    }
+
+    #[test]
+    fn what_begins_with_a_brace_is_lines_and_all_else_a_capture() {
+        let what = |bytes: &[u8]| {
+            let mut input = Input::Unknown(Vec::new());
+            bytes.iter().for_each(|byte| input.push(&[*byte]));
+            match input {
+                Input::Unknown(_) => "unknown",
+                Input::Capture(_) => "capture",
+                Input::Lines(_) => "lines",
+            }
+        };
+        assert_eq!(what(b" \n\t{"), "lines");
+        assert_eq!(what(b" \n"), "unknown");
+        for capture in [&[0xd4, 0xc3, 0xb2, 0xa1][..], b"\n\r\r\n{", b"[1]", b"x"] {
+            assert_eq!(what(capture), "capture", "{capture:?}");
+        }
+    }
 }

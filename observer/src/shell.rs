@@ -25,7 +25,7 @@ use crate::output::listing::Listing;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
 use crate::output::text::{Detail, Text};
-use crate::output::verdict::{Verdicts, Verification};
+use crate::output::verdict::{ADVICE, Conclusion, Verdicts, Verification};
 use crate::output::writer::{BLOCK_BYTES, Ended, Writer};
 use crate::output::{packets, summary};
 
@@ -232,6 +232,12 @@ impl Shell {
         let words = summary::words(summary);
         for line in words.seen {
             self.diagnostics.note(line);
+        }
+        let verification = self.output.verification();
+        if verification.is_some_and(|it| it.conclusion() == Conclusion::NothingSeen) {
+            for line in ADVICE {
+                self.diagnostics.note(line);
+            }
         }
         let missing: Vec<_> = words.missing.iter().chain(also_missing).collect();
         for line in &missing {

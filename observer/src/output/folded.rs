@@ -1,21 +1,21 @@
 //! Text with one line for what somebody says and all its copies, instead of one each.
 //!
 //! Owns which line a case gets and when it gets another, and the count of heartbeats. Must not know how a case is judged,
-//! nor the lines of what belongs to none, which are `text`'s. Bounded: an entry a case under way, which the verifier
-//! bounds; [`NAMED_MAX`] recipients of a kind are named in a line. Everything that a peer can influence goes through
+//! nor the lines of what belongs to none, which are `text`'s. Bounded: an entry a case under way, [`CASES_MAX`]
+//! of them; [`NAMED_MAX`] recipients of a kind are named in a line. Everything that a peer can influence goes through
 //! `escape`.
 //!
 //! The time of a line is that of what began it, and it stands where its outcome was known: the line of something slow
 //! comes behind those of what was said later.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Record;
 use observer_core::flow::verdict::{Case, Deviation, Fault, Outcome, Stage, Told};
-use observer_core::flow::verifier::Part;
+use observer_core::flow::verifier::{CASES_MAX, Part};
 use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
 use observer_core::time::Time;
@@ -41,7 +41,7 @@ pub struct Folded {
     palette: Palette,
     rules: Arc<Rules>,
     /// What a line was written for and no verdict came yet, by number.
-    shown: HashMap<u64, Shown>,
+    shown: BTreeMap<u64, Shown>,
     heartbeats: Heartbeats,
 }
 
@@ -67,7 +67,7 @@ impl Folded {
     /// Lays out what belongs to no case as `text` does.
     pub fn new(text: Text, palette: Palette, rules: Arc<Rules>) -> Self {
         let heartbeats = Heartbeats::default();
-        Self { text, palette, rules, shown: HashMap::new(), heartbeats }
+        Self { text, palette, rules, shown: BTreeMap::new(), heartbeats }
     }
 
     /// Takes a record, and what the verifier says it is.
@@ -105,6 +105,10 @@ impl Folded {
         match told.stage {
             Stage::Complete | Stage::Overdue => {
                 let is_late = before.is_some();
+                // Of one that is begun anew, by another dialect, no verdict comes.
+                if self.shown.len() >= CASES_MAX {
+                    self.shown.pop_first();
+                }
                 self.shown.insert(case.number, now);
                 self.write_case(out, case, is_late, people);
             }

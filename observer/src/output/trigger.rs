@@ -23,6 +23,11 @@ pub fn write_trigger(
         _ => (palette.client, " → "),
     };
     write_party(out, &trigger.party);
+    let write_arrow = |out: &mut Vec<u8>| {
+        push(out, color);
+        push(out, arrow);
+        push(out, if color.is_empty() { "" } else { palette.reset });
+    };
     let room = |out: &mut Vec<u8>, word: &str| {
         if let Some(room) = &trigger.room {
             push(out, word);
@@ -31,9 +36,7 @@ pub fn write_trigger(
     };
     match trigger.does {
         Some(Act::Say) => {
-            push(out, color);
-            push(out, arrow);
-            push(out, if color.is_empty() { "" } else { palette.reset });
+            write_arrow(out);
             match (&trigger.to, &trigger.recipient) {
                 (_, Some(recipient)) => write_party(out, recipient),
                 (Some(Recipient::Uid(uid)), None) => {
@@ -54,7 +57,12 @@ pub fn write_trigger(
         }
         _ if trigger.kind.is_empty() => {}
         _ => {
-            out.push(b' ');
+            // What somebody gets is not what they say.
+            if trigger.direction == Some(Direction::ServerToClient) {
+                write_arrow(out);
+            } else {
+                out.push(b' ');
+            }
             write_text(out, &trigger.kind, mark);
             room(out, " in room ");
         }

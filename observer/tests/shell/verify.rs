@@ -70,6 +70,8 @@ fn the_exit_status_and_the_last_sentence_say_what_it_comes_to() {
     ] {
         let ran = verify(&capture, &[]);
         assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+        let is_advised = ran.stderr.contains("--rules FILE teaches another protocol");
+        assert_eq!(is_advised, sentence.starts_with("nothing was seen"), "{}", ran.stderr);
         assert!(ran.stdout.contains(sentence), "{}", ran.stdout);
     }
 }

@@ -4,15 +4,16 @@
 //! Owns which sentence a packet gets, and the order of sentence, packet and content. Must not know where lines go, nor
 //! how the chat's users are told apart, which `people` does, nor what is delivered, which the verifier judges. Bounded:
 //! keeps what waits for its acknowledgment (`WAITING_MAX` things a direction, `WAITING_TOTAL_MAX` in all), and the number
-//! of each case under way of which something was told.
+//! of each case under way of which something was told, `CASES_MAX` of them.
 
 mod sentences;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use observer_core::Record;
 use observer_core::flow::verdict::{Case, Fault, Outcome, Party, Stage, Told};
+use observer_core::flow::verifier::CASES_MAX;
 use observer_core::flow::{Act, Chat, Event, Recipient, User, chat_of};
 use observer_core::record::{
     Connection, ConnectionId, Direction, Frame, GapCause, Handshake, How, Kind, Message,
@@ -49,7 +50,7 @@ pub struct Explain {
     text: Text,
     streams: HashMap<ConnectionId, Streams>,
     /// Cases of which it was told how far they are, until their verdict.
-    told: HashMap<u64, Stage>,
+    told: BTreeMap<u64, Stage>,
     closed: VecDeque<Closed>,
     group: Group,
     waiting_total: usize,
@@ -126,7 +127,7 @@ impl Explain {
             palette,
             text: Text::new(time, palette, detail),
             streams: HashMap::new(),
-            told: HashMap::new(),
+            told: BTreeMap::new(),
             closed: VecDeque::new(),
             group: Group::default(),
             waiting_total: 0,
@@ -398,6 +399,9 @@ impl Explain {
             return;
         }
         if told.stage != Stage::Verdict {
+            if self.told.len() >= CASES_MAX {
+                self.told.pop_first();
+            }
             self.told.insert(case.number, told.stage);
         }
         let sentence = delivery(case);

@@ -9,8 +9,8 @@ use std::io::Write as _;
 use observer_core::flow::Rules;
 use observer_core::flow::verdict::{Case, Cause, Deviation, FlowTotals, Outcome};
 
+use super::Verification;
 use super::words::{self, Rule};
-use super::{ADVICE, Conclusion, Verification};
 use crate::output::clock::{Clock, TimeStyle};
 use crate::output::escape::write_text;
 use crate::output::palette::Palette;
@@ -61,11 +61,6 @@ impl Text {
             push(out, "Delivery is judged by what the server sent: nothing tells what was acknowledged.\n");
         }
         format(out, format_args!("{}\n", verification.sentence()));
-        if verification.conclusion() == Conclusion::NothingSeen {
-            for advice in ADVICE {
-                format(out, format_args!("    {advice}\n"));
-            }
-        }
     }
 }
 
