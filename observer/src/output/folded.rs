@@ -189,7 +189,7 @@ impl Folded {
                 push(out, ", ");
                 self.write_word(out, self.palette.problem, label(fault, case.outcome));
                 push(out, ": ");
-                self.write_recipients(out, &of_fault);
+                self.write_recipients(out, case, &of_fault);
             }
         }
         if case.deviations_more > 0 {
@@ -203,11 +203,19 @@ impl Folded {
         out.push(b'\n');
     }
 
-    fn write_recipients(&self, out: &mut Vec<u8>, deviations: &[&Deviation]) {
+    /// With what they did not get, where that is not what was said; and with what they got instead.
+    fn write_recipients(&self, out: &mut Vec<u8>, case: &Case<'_>, deviations: &[&Deviation]) {
+        let trigger = case.trigger;
         for (index, deviation) in deviations.iter().take(NAMED_MAX).enumerate() {
             push(out, if index == 0 { "" } else { ", " });
             write_party_briefly(out, &deviation.party, self.palette.escape);
-            if let Some(seen) = &deviation.seen {
+            let is_other = deviation.kind != trigger.kind && !trigger.kind.is_empty();
+            if is_other && !deviation.kind.is_empty() {
+                out.push(b' ');
+                write_text(out, &deviation.kind, self.palette.escape);
+            }
+            if let Some(seen) = deviation.seen.as_ref().filter(|seen| Some(*seen) != trigger.content.as_ref())
+            {
                 out.push(b' ');
                 write_quote(out, seen, self.palette.escape);
             }
@@ -474,6 +482,17 @@ mod tests {
             lines.tell(Stage::Verdict, &made);
             assert_eq!(lines.take().len(), usize::from(is_told));
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_where_it_is_something_else_than_what_was_said() {
+        let mut made = missing();
+        made.trigger.does = Some(Act::Join);
+        made.trigger.kind = "login".into();
+        made.deviations[0].kind = "user_list".into();
+        let mut lines = Lines::new();
+        lines.tell(Stage::Overdue, &made);
+        assert_eq!(lines.take(), ["mynick logged in 1/2, missing: 猪猪 (#1 127.0.0.1:40001) user_list"]);
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn write_deviation(out: &mut Vec<u8>, case: &Case<'_>, deviation: &Deviation, pa
     let mark = palette.escape;
     push(out, "    ");
     push(out, palette.problem);
-    push(out, deviation.fault.name());
+    push(out, words::fault(case.outcome, deviation.fault));
     push(out, palette.reset);
     push(out, ": ");
     write_party_fully(out, &deviation.party, mark);

@@ -121,6 +121,16 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
+/// What is wrong with one recipient, before their name.
+pub const fn fault(outcome: Outcome, fault: Fault) -> &'static str {
+    match (outcome, fault) {
+        // What is not proved is not said as if it were.
+        (Outcome::Inconclusive, Fault::Lost) => "not seen",
+        (_, Fault::WrongClose) => "wrong close",
+        (_, fault) => fault.name(),
+    }
+}
+
 /// What is wrong with one recipient, behind their name; when things passed is told from the trigger on.
 pub fn deviation(case: &Case<'_>, deviation: &Deviation) -> String {
     let Deviation { fault, kind, sent, received, .. } = deviation;
@@ -133,7 +143,6 @@ pub fn deviation(case: &Case<'_>, deviation: &Deviation) -> String {
         (None, Some(received)) => format!(", acknowledged after {}", since(received)),
         (None, None) => String::new(),
     };
-    // What is not proved is not said as if it were.
     let is_known = case.outcome != Outcome::Inconclusive;
     match fault {
         Fault::Lost if is_known => format!("{kind} was not sent"),
