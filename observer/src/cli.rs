@@ -491,14 +491,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, c
             "-X and -A are for text: JSON has every byte without them",
         ));
     }
-    let rules = rules::load(&arguments.rules).map_err(|why| error(ErrorKind::ValueValidation, &why))?;
+    let rules = rules::load(&arguments.rules)
+        .map_err(|why| clap::Error::raw(ErrorKind::ValueValidation, why + "\n"))?;
     for (option, types) in [("--type", &arguments.types), ("--not-type", &arguments.not_types)] {
         let known = rules.types();
         if let Some(unknown) = types.iter().find(|it| !known.contains(it.as_str())) {
             let known: Vec<_> = known.into_iter().collect();
             let why =
                 format!("no message is of the type '{unknown}' of {option}: there are {}", known.join(", "));
-            return Err(error(ErrorKind::InvalidValue, &why));
+            return Err(clap::Error::raw(ErrorKind::InvalidValue, why + "\n"));
         }
     }
     let filter = Filter {

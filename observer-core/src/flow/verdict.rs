@@ -294,7 +294,7 @@ impl Cause {
 }
 
 /// Some causes.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Causes(u16);
 
 impl Causes {

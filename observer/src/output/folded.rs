@@ -150,7 +150,15 @@ impl Folded {
     }
 
     fn write_refused(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
-        self.write_start(out, case, people);
+        if case.trigger.does == Some(Act::Join) {
+            self.write_heartbeats_if_due(out, case.time);
+            self.text.write_time(out, case.trigger.time);
+            out.push(b' ');
+            write_party(out, &case.trigger.party, people, self.palette.escape);
+            push(out, " asked to log in");
+        } else {
+            self.write_start(out, case, people);
+        }
         push(out, ", ");
         self.write_word(out, self.palette.problem, "refused by the server");
         out.push(b'\n');
@@ -247,7 +255,7 @@ impl Folded {
         self.text.write_time(out, last);
         let within = latency(last.since(first));
         let heartbeats = count(number, "heartbeat", "heartbeats");
-        push(out, &format!(" {heartbeats} within {within}\n"));
+        push(out, &format!(" {heartbeats} (pings and pongs) in {within}\n"));
         self.heartbeats.count = 0;
     }
 }
@@ -282,7 +290,7 @@ const fn label(fault: Fault, outcome: Outcome) -> &'static str {
         (Fault::Duplicated, _) => "came again",
         (Fault::Altered, _) => "altered",
         (Fault::Unexpected, _) => "came, and must not",
-        (Fault::Misordered, _) => "out of order",
+        (Fault::Misordered, _) => "came behind what was sent later",
         (Fault::Unsolicited, _) => "nothing explains it",
         (Fault::WrongClose, _) => "ended otherwise",
     }
@@ -426,7 +434,7 @@ mod tests {
                 lines.tell(Stage::Complete, &late);
             }
             lines.tell(Stage::Verdict, &late);
-            assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 5000.0 ms, late"]);
+            assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 5.00 s, late"]);
         }
     }
 
@@ -436,7 +444,7 @@ mod tests {
             (Fault::Duplicated, "came again"),
             (Fault::Altered, "altered"),
             (Fault::Unexpected, "came, and must not"),
-            (Fault::Misordered, "out of order"),
+            (Fault::Misordered, "came behind what was sent later"),
             (Fault::Unsolicited, "nothing explains it"),
         ] {
             let mut lines = Lines::new();
@@ -548,10 +556,13 @@ mod tests {
         lines.heartbeat(61);
         lines.record(62, loss(), Part::Nothing);
         let told = lines.take();
-        assert_eq!((told.len(), told[0].as_str()), (2, "12:01:01.000000Z 4 heartbeats within 61.0 s"));
+        assert_eq!(
+            (told.len(), told[0].as_str()),
+            (2, "12:01:01.000000Z 4 heartbeats (pings and pongs) in 61.00 s")
+        );
         lines.heartbeat(70);
         lines.record(71, Kind::Summary(Box::<Summary>::default()), Part::Nothing);
-        assert_eq!(lines.take(), ["12:01:10.000000Z 1 heartbeat within 0.0 ms"]);
+        assert_eq!(lines.take(), ["12:01:10.000000Z 1 heartbeat (pings and pongs) in 0.0 ms"]);
     }
 
     #[test]

@@ -86,12 +86,12 @@ pub fn write_quote(out: &mut Vec<u8>, quote: &Quote, mark: Mark) {
 /// How long something took: as exactly as one can use it.
 pub fn latency(duration: Duration) -> String {
     let microseconds = duration.as_micros();
-    if microseconds < 10_000_000 {
+    if microseconds < 1_000_000 {
         let tenths = (microseconds + 50) / 100;
         format!("{}.{} ms", tenths / 10, tenths % 10)
     } else {
-        let tenths = (microseconds + 50_000) / 100_000;
-        format!("{}.{} s", tenths / 10, tenths % 10)
+        let hundredths = (microseconds + 5_000) / 10_000;
+        format!("{}.{:02} s", hundredths / 100, hundredths % 100)
     }
 }
 
@@ -171,8 +171,9 @@ mod tests {
             (0, "0.0 ms"),
             (1_649, "1.6 ms"),
             (1_650, "1.7 ms"),
-            (2_000_000, "2000.0 ms"),
-            (61_250_000, "61.3 s"),
+            (999_949, "999.9 ms"),
+            (2_000_000, "2.00 s"),
+            (61_250_000, "61.25 s"),
         ] {
             assert_eq!(latency(Duration::from_micros(microseconds)), shown);
         }

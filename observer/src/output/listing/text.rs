@@ -54,8 +54,8 @@ impl Text {
             push(
                 out,
                 &format!(
-                    "{unknown} of them connected before observer looked: who they are is known only once they say \
-                     or get something; a longer --for sees more\n"
+                    "{unknown} of them connected before observer looked: who they are is known once they log in \
+                     anew\n"
                 ),
             );
         }

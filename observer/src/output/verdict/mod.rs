@@ -95,6 +95,11 @@ impl Verification {
         self.rows.iter().map(|row| row.of(outcome)).sum()
     }
 
+    /// Whether any case is inconclusive for this cause.
+    pub fn has_cause(&self, cause: Cause) -> bool {
+        self.causes.iter().zip(Cause::ALL).any(|(count, of)| *count > 0 && of == cause)
+    }
+
     /// How many cases were judged.
     pub fn cases(&self) -> u64 {
         self.rows.iter().map(FlowTotals::cases).sum()
@@ -152,7 +157,7 @@ impl Verification {
                     0 => String::new(),
                     refused => format!(" ({refused} refused by the server are not judged)"),
                 };
-                format!("Nothing was judged: nothing was seen that a rule knows{refused}{damage}.")
+                format!("Nothing was judged: nothing was seen that a rule knows{refused}.")
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Verdicts for people: a block for each that is not held, and a table.
 //!
-//! Owns the layout. Must not know how anything is judged. Bounded: appends to the caller's buffer what the core keeps of
-//! one case, or a line a rule. Everything that a peer can influence goes through `escape`.
+//! Owns the layout, and how many of the same kind are printed. Must not know how anything is judged. Bounded: appends to
+//! the caller's buffer what the core keeps of one case, or a line a rule; counts by rule and kinds of causes. Everything that a peer can influence goes through `escape`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 
 use observer_core::flow::Rules;
-use observer_core::flow::verdict::{Case, Cause, Deviation, FlowTotals, Outcome};
+use observer_core::flow::verdict::{Case, Cause, Causes, Deviation, FlowTotals, Outcome};
 
 use super::Verification;
 use super::words::{self, Rule};
@@ -17,16 +17,21 @@ use crate::output::palette::Palette;
 use crate::output::party::{latency, write_party_fully, write_quote};
 use crate::output::trigger::write_trigger;
 
+/// Inconclusive cases of one rule and of one kind of causes that are printed. All of them are in `--format json`.
+const INCONCLUSIVE_MAX: usize = 3;
+
 /// Lays out verdicts as text.
 #[derive(Debug)]
 pub struct Text {
     clock: Clock,
     palette: Palette,
+    /// How many inconclusive cases of a rule and of one kind of causes were printed.
+    printed: HashMap<(Box<str>, Causes), usize>,
 }
 
 impl Text {
     pub fn new(time: TimeStyle, palette: Palette) -> Self {
-        Self { clock: Clock::new(time), palette }
+        Self { clock: Clock::new(time), palette, printed: HashMap::new() }
     }
 
     /// Appends a case that is not held.
@@ -34,6 +39,14 @@ impl Text {
         if case.outcome == Outcome::Held {
             return;
         }
+        let is_last_of_its_kind = case.outcome == Outcome::Inconclusive && {
+            let printed = self.printed.entry((case.flow.into(), case.causes)).or_default();
+            *printed += 1;
+            if *printed > INCONCLUSIVE_MAX {
+                return;
+            }
+            *printed == INCONCLUSIVE_MAX
+        };
         let Palette { faint, reset, problem, .. } = self.palette;
         push(out, faint);
         self.clock.write(out, case.trigger.time);
@@ -44,6 +57,9 @@ impl Text {
         push(out, reset);
         out.push(b'\n');
         write_details(out, case, rules, self.palette);
+        if is_last_of_its_kind {
+            push(out, "    further ones that are not known for the same reason are only counted\n");
+        }
     }
 
     /// Appends the table, and a sentence.
@@ -53,6 +69,9 @@ impl Text {
             if *count > 0 {
                 format(out, format_args!("{count} inconclusive: {}\n", words::cause(cause)));
             }
+        }
+        if verification.has_cause(Cause::StartedTooLate) {
+            push(out, "Whoever was connected before is known once they connect and log in anew.\n");
         }
         if verification.shed > 0 {
             format(out, format_args!("{} given up at a limit of observer\n", verification.shed));
@@ -226,11 +245,11 @@ mod tests {
             shown(&made),
             "12:00:00.000000Z violated: say of chat\n    \
              mynick (#2 127.0.0.1:40002) → all \"hi, all !\"\n    \
-             2 of 4 have it, the last after 2500.0 ms\n    \
+             2 of 4 have it, the last after 2.50 s\n    \
              lost: 猪猪 (#1 127.0.0.1:40001): say was not sent\n    \
              unacknowledged: \"slow client\" (#3 127.0.0.1:40003): say did not arrive, sent after 1.2 ms, \
              not acknowledged\n    \
-             late: x (#4 127.0.0.1:40004): say came late, sent after 2400.0 ms, acknowledged after 2500.0 ms\n"
+             late: x (#4 127.0.0.1:40004): say came late, sent after 2.40 s, acknowledged after 2.50 s\n"
         );
     }
 

@@ -152,7 +152,10 @@ pub fn deviation(case: &Case<'_>, deviation: &Deviation) -> String {
         Fault::Duplicated => format!("{kind} came again{passed}"),
         Fault::Altered => format!("{kind} came altered{passed}"),
         Fault::Unexpected => format!("{kind} came, and must not{passed}"),
-        Fault::Misordered => format!("{kind} came out of order{passed}"),
+        Fault::Misordered => {
+            let sent = sent.as_ref().map_or_else(String::new, |sent| format!(", after {}", since(sent)));
+            format!("{kind} came behind one that was sent later{sent}")
+        }
         Fault::Unsolicited => format!("{kind} came, and nothing explains it{passed}"),
         Fault::WrongClose => "the connection ended otherwise".to_owned(),
     }
