@@ -5,6 +5,8 @@
 
 mod faults;
 mod healthy;
+mod late;
+mod losses;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
