@@ -3,6 +3,7 @@
 //! Owns the bundled chat server as a program, with what its faults log; the users of a chat; and the reading of verdicts.
 //! The parts have the tests. Must not use any decoder of the product. Bounded as `support` is.
 
+mod ending;
 mod faults;
 mod healthy;
 mod late;
