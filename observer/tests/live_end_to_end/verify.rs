@@ -5,6 +5,7 @@
 
 mod ending;
 mod faults;
+mod folded;
 mod healthy;
 mod late;
 mod losses;
