@@ -9,6 +9,7 @@ mod folded;
 mod healthy;
 mod late;
 mod losses;
+mod other_protocols;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
