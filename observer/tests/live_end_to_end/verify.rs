@@ -10,6 +10,7 @@ mod healthy;
 mod late;
 mod losses;
 mod other_protocols;
+mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
