@@ -181,10 +181,25 @@ impl Members {
         rule: &MessageRule,
     ) -> Option<ConnectionId> {
         let chat = self.of(connection)?.chat;
-        let asks = |person: &Person| person.asked.front().is_some_and(|asked| asked.is_announced(name, rule));
-        let asking = self.by_connection.iter().filter(|(_, person)| person.chat == chat && asks(person));
         // Of several, the same one each time: connections have no order in the map.
-        asking.map(|(id, _)| *id).min()
+        self.all_asking_as(chat, name, rule).min()
+    }
+
+    fn all_asking_as(
+        &self,
+        chat: Chat,
+        name: &str,
+        rule: &MessageRule,
+    ) -> impl Iterator<Item = ConnectionId> {
+        let asks = move |person: &Person| {
+            person.chat == chat && person.asked.front().is_some_and(|asked| asked.is_announced(name, rule))
+        };
+        self.by_connection.iter().filter(move |(_, person)| asks(person)).map(|(id, _)| *id)
+    }
+
+    /// Whether all of a chat was seen, and one connection alone asks to log in under a name.
+    fn is_asked_by_one(&self, chat: Chat, name: &str, rule: &MessageRule) -> bool {
+        !self.has_unknown(chat) && self.all_asking_as(chat, name, rule).take(2).count() == 1
     }
 
     /// Whether there is anybody in a chat of whom it is not known whether they are logged in.
@@ -317,10 +332,16 @@ impl Members {
                     Some(true) => self.welcome(connection, uid, event),
                     // All are told of each login; the first one behind the list that bears the name that was asked for
                     // is the connection's own, unless its uid is somebody else's.
-                    None if person.may_have_the_list && is_asked => {
-                        let holder = uid.as_ref().and_then(|uid| self.by_uid(chat_of(connection), uid));
-                        if holder.is_none() {
+                    // Where the list is left out, it is their own if nobody else can be meant.
+                    None if is_asked => {
+                        let (chat, has_list) = (chat_of(connection), person.may_have_the_list);
+                        let holder = uid.as_ref().and_then(|uid| self.by_uid(chat, uid));
+                        let is_own =
+                            has_list || name.is_some_and(|name| self.is_asked_by_one(chat, name, event.rule));
+                        if holder.is_none() && is_own {
                             self.welcome(connection, uid, event);
+                        } else if !has_list {
+                            self.learn_of_member(connection, event);
                         }
                     }
                     _ => self.learn_of_member(connection, event),
@@ -645,6 +666,28 @@ mod tests {
         told.says(&peer, Direction::ServerToClient, &"x".repeat(70_000));
         told.announces(&peer, "x", 7);
         assert_eq!(told.people.of(peer.id).unwrap().uid, Some(Uid::Number(7)));
+    }
+
+    #[test]
+    fn a_login_without_a_list_is_the_newcomer_s_where_nobody_else_can_be_meant() {
+        let (one, other, late) = (connection(1, 7272), connection(2, 7272), connection(3, 7272));
+        let mut told = Told::default();
+        for peer in [&one, &other] {
+            told.opened(peer, true);
+            told.asks(peer, "x");
+        }
+        told.announces(&one, "x", 1);
+        assert_eq!(told.people.of(one.id).unwrap().uid, None, "the other one asks, too");
+        told.is_let_in(&other, "x", 1);
+        told.announces(&one, "x", 1);
+        assert_eq!(told.people.of(one.id).unwrap().uid, None, "it is the other one's");
+        told.opened(&late, false);
+        told.announces(&one, "x", 2);
+        assert_eq!(told.people.of(one.id).unwrap().uid, None, "who knows whether the late one asked");
+        told.people.forget(late.id);
+        told.announces(&one, "x", 3);
+        assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(3)), Some(one.id));
+        assert_eq!(told.people.members_with(one.id), [one.id, other.id]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod support;
 mod tcp;
 mod tcpdump;
 mod tshark;
+mod verify;
 
 #[path = "../endpoints/mod.rs"]
 mod endpoints;

@@ -93,15 +93,15 @@ impl Program {
         HeldOutput(Arc::clone(&self.output_is_held))
     }
 
-    /// Waits until it says so on standard error.
-    pub fn wait_for(&mut self, words: &str) {
+    /// Waits until it says so on standard error, and gives the line.
+    pub fn wait_for(&mut self, words: &str) -> String {
         let give_up = Instant::now() + PATIENCE;
         loop {
             match self.errors.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    self.said.push(line);
-                    if self.said.last().is_some_and(|line| line.contains(words)) {
-                        return;
+                    self.said.push(line.clone());
+                    if line.contains(words) {
+                        return line;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => panic!("no {words:?} in time; said: {:#?}", self.said),

@@ -173,6 +173,7 @@ impl Verifier {
             return;
         }
         let instead = if slot.sent.is_none() { self.instead_of(case, slot, expected) } else { None };
+        // What came may say nothing that can be quoted.
         let seen = instead.and_then(|number| {
             if is_last {
                 self.remove_extra(number)?.content
@@ -180,7 +181,7 @@ impl Verifier {
                 self.extras.get(&number)?.content.clone()
             }
         });
-        let fault = match (slot.sent.is_some(), seen.is_some()) {
+        let fault = match (slot.sent.is_some(), instead.is_some()) {
             (true, _) => Fault::Unacknowledged,
             (false, true) => Fault::Altered,
             (false, false) => Fault::Lost,

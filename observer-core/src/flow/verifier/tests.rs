@@ -377,6 +377,17 @@ fn other_words_in_its_place_are_an_altered_copy() {
 }
 
 #[test]
+fn what_comes_in_its_place_is_an_altered_copy_though_it_has_no_words() {
+    let mut play = Play::chat(&["ann"]);
+    play.open(2);
+    play.client(2, r#"{"type":"login","name":"bob"}"#);
+    play.delivered(2, r#"{"type":"user_list","user_list":[]}"#);
+    play.delivered(2, r#"{"type":"login","uid":102,"name":"bob","time":"x"}"#);
+    play.server(1, r#"{"type":"login","uid":102,"name":"rob","time":"x"}"#);
+    assert_eq!(play.verdicts_after(11_000), ["violated login #2 1/2, altered login #1 ann"]);
+}
+
+#[test]
 fn a_private_message_is_for_its_recipient_and_at_most_its_sender() {
     for returns in [false, true] {
         let mut play = Play::chat(&["ann", "bob", "cat"]);
