@@ -349,6 +349,8 @@ pub struct FlowTotals {
     pub refused: u64,
     /// How many recipients got what they had to get.
     pub received: u64,
+    /// From the trigger to the first and to the last that was sent.
+    pub sent: [super::latency::Histogram; 2],
     /// From the trigger to the first and to the last that was acknowledged.
     pub latency: [super::latency::Histogram; 2],
 }

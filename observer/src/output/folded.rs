@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Record;
-use observer_core::flow::verdict::{Case, Deviation, Fault, Outcome, Stage, Told};
+use observer_core::flow::verdict::{Case, Deviation, Fault, Latency, Outcome, Stage, Told};
 use observer_core::flow::verifier::{CASES_MAX, Part};
 use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
@@ -30,6 +30,9 @@ use super::verdict::words::{self, Rule};
 
 /// Recipients that are named for one reason in one line.
 pub const NAMED_MAX: usize = 8;
+
+/// Receivers may delay an acknowledgment by so much; one that takes longer is told of.
+const SLOW_AFTER: Duration = Duration::from_millis(500);
 
 /// Between two lines that tell of heartbeats.
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(60);
@@ -138,8 +141,13 @@ impl Folded {
             if is_short { self.palette.problem } else { "" },
             &format!(" {}/{}", case.arrived, case.expected),
         );
-        if let Some(last) = case.latency.last_received.filter(|_| case.arrived > 0 && !is_short) {
-            push(out, &format!(" {}", latency(last)));
+        let Latency { last_sent, last_received, .. } = case.latency;
+        if let (Some(sent), Some(received), true) = (last_sent, last_received, case.arrived > 0 && !is_short)
+        {
+            push(out, &format!(" {}", latency(sent)));
+            if received.saturating_sub(sent) > SLOW_AFTER {
+                push(out, &format!(", acknowledged after {}", latency(received)));
+            }
         }
         let has_late = case.deviations.iter().any(|deviation| deviation.fault == Fault::Late);
         if is_late && !has_late {
@@ -348,7 +356,8 @@ mod tests {
 
     fn complete() -> Made {
         let mut made = Made::default();
-        made.latency.last_received = Some(Duration::from_micros(1_600));
+        made.latency.last_sent = Some(Duration::from_micros(1_600));
+        made.latency.last_received = Some(Duration::from_millis(42));
         made
     }
 
@@ -365,6 +374,15 @@ mod tests {
         lines.tell(Stage::Verdict, &complete());
         assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 1.6 ms"]);
         assert!(lines.folded.shown.is_empty());
+    }
+
+    #[test]
+    fn the_time_is_the_server_s_and_an_acknowledgment_is_told_of_where_it_is_slow() {
+        let mut made = complete();
+        made.latency.last_received = Some(Duration::from_millis(502));
+        let mut lines = Lines::new();
+        lines.tell(Stage::Complete, &made);
+        assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 1.6 ms, acknowledged after 502.0 ms"]);
     }
 
     #[test]
@@ -425,6 +443,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_told_once_more_and_once_only() {
         let mut late = Made { outcome: Outcome::Late, ..complete() };
+        late.latency.last_sent = Some(Duration::from_secs(5));
         late.latency.last_received = Some(Duration::from_secs(5));
         for has_complete in [true, false] {
             let mut lines = Lines::new();

@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use super::ACKNOWLEDGMENT_DELAY_MAX;
 use crate::flow::Chat;
 use crate::flow::Uid;
 use crate::flow::verdict::{Latency, TriggerSeen};
@@ -89,7 +90,7 @@ impl Slot {
 
     /// Whether it is one of those who were to get something, and did not leave without.
     const fn counts(&self) -> bool {
-        self.received.is_some() || (self.is_required && self.left.is_none()) || self.sent.is_some()
+        self.received.is_some() || (self.is_required && self.left.is_none())
     }
 }
 
@@ -234,11 +235,22 @@ impl OpenCase {
         }
     }
 
-    /// When the last of the others was sent, if all of them were.
+    /// When the last of the others was sent, if all of them were; without others when it began.
     pub(super) fn others_sent(&self, slot: &Slot) -> Option<Time> {
         let is_other = |it: &&Slot| (it.connection, it.expectation) != (slot.connection, slot.expectation);
-        let others = || self.slots.iter().filter(is_other).filter(|it| it.is_required && it.left.is_none());
-        others().map(|it| it.sent).try_fold(None, |last: Option<Time>, sent| Some(last.max(Some(sent?))))?
+        let mut others = self.slots.iter().filter(is_other).filter(|it| it.is_required && it.left.is_none());
+        others.try_fold(self.trigger.time, |last, it| Some(last.max(it.sent?)))
+    }
+
+    /// When all that was sent in time should be acknowledged.
+    pub(super) const fn acknowledged_at(&self) -> MonotonicTime {
+        let delay = ACKNOWLEDGMENT_DELAY_MAX.as_nanos() as u64;
+        MonotonicTime(self.overdue_at.0.saturating_add(delay))
+    }
+
+    /// Whether all that is open was sent, and is only not acknowledged.
+    pub(super) fn is_only_unacknowledged(&self) -> bool {
+        self.open > 0 && self.slots.iter().filter(|slot| slot.is_open()).all(|slot| slot.sent.is_some())
     }
 
     /// Whether all is there that has to come, and everybody has it who may be meant.
@@ -272,10 +284,7 @@ impl OpenCase {
         for of_one in self.slots.chunk_by(|one, other| one.connection == other.connection) {
             if of_one.iter().any(Slot::counts) {
                 count.expected += 1;
-                let lacks = |slot: &Slot| {
-                    slot.received.is_none()
-                        && (slot.sent.is_some() || (slot.is_required && slot.left.is_none()))
-                };
+                let lacks = |slot: &Slot| slot.received.is_none() && slot.is_required && slot.left.is_none();
                 count.arrived += usize::from(!of_one.iter().any(lacks));
             } else if of_one.iter().any(|slot| slot.left.is_some()) {
                 count.left += 1;

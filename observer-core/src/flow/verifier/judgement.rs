@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::case::{OpenCase, Slot};
 use super::plan::direction_of;
-use super::{LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier};
+use super::{ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier};
 use crate::flow::dialect::Dialect;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times};
 use crate::flow::members::{Members, Standing};
@@ -90,7 +90,13 @@ impl Verifier {
             totals.count(outcome);
             totals.received += count.arrived as u64;
             let [first, last] = &mut totals.latency;
-            for (histogram, time) in [(first, latency.first_received), (last, latency.last_received)] {
+            let [first_sent, last_sent] = &mut totals.sent;
+            for (histogram, time) in [
+                (first_sent, latency.first_sent),
+                (last_sent, latency.last_sent),
+                (first, latency.first_received),
+                (last, latency.last_received),
+            ] {
                 if let Some(time) = time {
                     histogram.record(time);
                 }
@@ -164,7 +170,9 @@ impl Verifier {
     ) {
         let begun = case.trigger.time;
         if let Some(received) = slot.received {
-            if slot.is_required && received.since(begun) >= flow.within {
+            let was_sent_late = slot.sent.is_none_or(|sent| sent.since(begun) >= flow.within);
+            let is_slow = slot.sent.is_some_and(|sent| received.since(sent) > ACKNOWLEDGMENT_DELAY_MAX);
+            if slot.is_required && received.since(begun) >= flow.within && (was_sent_late || is_slow) {
                 judgement.add(self.deviation(Fault::Late, slot, expected, None));
             }
             return;

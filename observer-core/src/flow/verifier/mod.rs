@@ -76,6 +76,9 @@ const LOST_AFTER_LEAST: Duration = Duration::from_secs(10);
 /// Whoever stays for so long after all others were sent something should have been sent it, too.
 const SURE_AFTER: Duration = Duration::from_millis(100);
 
+/// A receiver may delay an acknowledgment by so much (RFC 9293 §3.8.6.3): what was sent in time is not late for that.
+const ACKNOWLEDGMENT_DELAY_MAX: Duration = Duration::from_millis(500);
+
 /// How much earlier than what explains it a message may be told of: in a file, packets of several processors.
 const EARLIER_MAX: Duration = Duration::from_secs(1);
 
@@ -187,6 +190,7 @@ impl Verifier {
                 outcomes: [0; 4],
                 refused: 0,
                 received: 0,
+                sent: [Histogram::default(), Histogram::default()],
                 latency: [Histogram::default(), Histogram::default()],
             }));
         }
@@ -377,6 +381,8 @@ impl Verifier {
         let is_sign_of_life = matches!(event.does(), Some(Act::Ping | Act::Pong));
         let spoken = self.chats.get(&chat).and_then(|state| state.dialect);
         match (direction, spoken) {
+            // What was found by its looks settles nothing.
+            (Direction::ServerToClient, _) if message.resynchronised => {}
             (Direction::ServerToClient, spoken) if !is_sign_of_life && spoken != Some(dialect) => {
                 self.settle_dialect(chat, spoken, dialect, members, tell);
             }
@@ -422,6 +428,14 @@ impl Verifier {
             self.refuse(seen.connection, tell);
         }
         let mut is_of_case = false;
+        if from_server && seen.event.does() == Some(Act::Leave) {
+            // Who vanished is known to be gone by what the server says of them.
+            let uid = seen.event.user.as_ref().and_then(|user| user.uid.as_ref());
+            let gone = uid.and_then(|uid| members.by_uid(seen.chat, uid));
+            if let Some(gone) = gone.filter(|gone| *gone != seen.connection) {
+                self.leave(gone, members, tell);
+            }
+        }
         if let Some(of_kind) = seen.plan.of(seen.event.kind) {
             if !of_kind.fulfils(seen.direction).is_empty() {
                 is_of_case = self.fulfil(seen, members, tell);
@@ -514,6 +528,12 @@ impl Verifier {
             }
             return self.conclude(number, Causes::NONE, tell);
         }
+        let may_be_delayed = case.acknowledged_at();
+        if !case.is_overdue && now < may_be_delayed && case.is_only_unacknowledged() {
+            case.timer = may_be_delayed;
+            self.timers.insert((may_be_delayed, Timer::Case(number)));
+            return;
+        }
         if case.is_overdue || now >= case.lost_at {
             if !case.is_overdue {
                 case.is_overdue = true;
@@ -566,7 +586,8 @@ impl Verifier {
         let numbers: Vec<_> = self.cases.keys().copied().collect();
         for number in numbers {
             let Some(case) = self.cases.get_mut(&number) else { continue };
-            let is_over = self.now.monotonic >= case.overdue_at;
+            let last = if case.is_only_unacknowledged() { case.acknowledged_at() } else { case.overdue_at };
+            let is_over = self.now.monotonic >= last;
             if !case.is_complete && case.is_fulfilled_as_known() {
                 case.is_complete = true;
                 self.tell_of(Stage::Complete, number, tell);

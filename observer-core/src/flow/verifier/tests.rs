@@ -314,10 +314,52 @@ fn it_is_not_there_before_it_is_acknowledged() {
     play.copy(1, 1, "hi");
     play.server(2, &say(1, "hi"));
     assert!(play.taken().is_empty());
-    play.wait(2_000);
+    // It may be there, and its acknowledgment be delayed.
+    play.wait(2_499);
+    assert!(play.taken().is_empty());
+    play.wait(1);
     assert_eq!(play.taken(), [r#"overdue say #1 "hi" 1/2, unacknowledged say #2 bob"#]);
     play.receives(2);
     assert_eq!(play.taken(), [r#"late say #1 "hi" 2/2, late say #2 bob"#]);
+}
+
+#[test]
+fn what_was_sent_in_time_is_not_late_since_its_acknowledgment_is_delayed() {
+    for (delay, expected) in [(500, "held"), (501, "late")] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        play.wait(1_990);
+        play.server(2, &say(1, "hi"));
+        play.wait(delay);
+        play.receives(2);
+        let verdicts = play.verdicts_after(3_000);
+        assert!(verdicts[0].starts_with(&format!(r#"{expected} say #1 "hi" 2/2"#)), "{delay}: {verdicts:?}");
+    }
+}
+
+#[test]
+fn a_private_message_whose_recipient_waits_and_leaves_without_it_is_not_held() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.client(1, r#"{"type":"say","to_uid":"102","content":"psst"}"#);
+    play.wait(1_500);
+    play.sends_close(2, ClientToServer);
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts[0], r#"inconclusive private #1 "psst" 0/1, lost say #2 bob, left_too_soon"#);
+}
+
+#[test]
+fn who_vanishes_is_gone_once_the_server_says_so() {
+    let mut play = Play::chat(&["ann", "bob", "cat"]);
+    let logout = r#"{"type":"logout","uid":102,"name":"bob","time":"x"}"#;
+    for member in [1, 3] {
+        play.delivered(member, logout);
+    }
+    play.wait(3_000);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.copy(1, 3, "hi");
+    assert_eq!(play.verdicts_after(11_000), ["held logout #2 2/2", r#"held say #1 "hi" 2/2"#]);
 }
 
 #[test]

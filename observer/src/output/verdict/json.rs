@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use observer_core::flow::User;
+use observer_core::flow::latency::Histogram;
 use observer_core::flow::verdict::{
     Case, Cause, Causes, Deviation, FlowTotals, Latency, Outcome, Party, TriggerSeen,
 };
@@ -209,7 +210,7 @@ struct JsonRow<'a>(&'a FlowTotals);
 impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = self.0;
-        let [_, last] = &row.latency;
+        let ([_, last_sent], [_, last]) = (&row.sent, &row.latency);
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("flow", &row.flow)?;
         map.serialize_entry("dialect", &row.dialect)?;
@@ -220,10 +221,22 @@ impl Serialize for JsonRow<'_> {
         )?;
         map.serialize_entry("refused", &row.refused)?;
         map.serialize_entry("received", &row.received)?;
-        let quantile = |share| last.quantile(share).map(nanoseconds as fn(Duration) -> u64);
-        map.serialize_entry("p50_nanoseconds", &quantile(0.5))?;
-        map.serialize_entry("p99_nanoseconds", &quantile(0.99))?;
-        map.serialize_entry("max_nanoseconds", &quantile(1.0))?;
+        for (name, histogram) in [("sent_after_nanoseconds", last_sent), ("received_after_nanoseconds", last)]
+        {
+            map.serialize_entry(name, &JsonQuantiles(histogram))?;
+        }
+        map.end()
+    }
+}
+
+struct JsonQuantiles<'a>(&'a Histogram);
+
+impl Serialize for JsonQuantiles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+            map.serialize_entry(name, &self.0.quantile(share).map(nanoseconds))?;
+        }
         map.end()
     }
 }

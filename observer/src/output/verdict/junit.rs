@@ -141,6 +141,7 @@ mod tests {
             outcomes,
             refused: 0,
             received: 0,
+            sent: Default::default(),
             latency: Default::default(),
         }
     }

@@ -253,6 +253,7 @@ mod tests {
             outcomes,
             refused: 0,
             received: 0,
+            sent: [Default::default(), Default::default()],
             latency: [Default::default(), Default::default()],
         };
         Verification {

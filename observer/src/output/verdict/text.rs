@@ -65,6 +65,7 @@ impl Text {
     /// Appends the table, and a sentence.
     pub fn write_end(&self, out: &mut Vec<u8>, verification: &Verification) {
         write_table(out, &verification.rows);
+        write_acknowledgments(out, &verification.rows);
         for (count, cause) in verification.causes.iter().zip(Cause::ALL) {
             if *count > 0 {
                 format(out, format_args!("{count} inconclusive: {}\n", words::cause(cause)));
@@ -191,8 +192,28 @@ fn write_table(out: &mut Vec<u8>, rows: &[FlowTotals]) {
     }
 }
 
+/// What the times of the table are, and how long it took besides until the last recipient acknowledged.
+fn write_acknowledgments(out: &mut Vec<u8>, rows: &[FlowTotals]) {
+    let received: Vec<_> = rows
+        .iter()
+        .filter_map(|row| {
+            let [_, last] = &row.latency;
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| last.quantile(share).map(latency));
+            Some(format!("{} {} / {} / {}", row.flow, p50?, p99?, max?))
+        })
+        .collect();
+    if !received.is_empty() {
+        push(
+            out,
+            "Times are until the server had sent it to the last; acknowledged, which receivers may delay: ",
+        );
+        write_text(out, &received.join(", "), Palette::PLAIN.escape);
+        out.push(b'\n');
+    }
+}
+
 fn cells(row: &FlowTotals) -> Vec<String> {
-    let [_, last] = &row.latency;
+    let [_, last] = &row.sent;
     let quantile = |share| last.quantile(share).map_or_else(|| "-".to_owned(), latency);
     let counts = [row.cases()]
         .into_iter()
@@ -283,10 +304,11 @@ mod tests {
             outcomes,
             refused,
             received: 0,
+            sent: Default::default(),
             latency: Default::default(),
         };
         let mut timed = row("say-to-all", [10, 1, 0, 2], 0);
-        timed.latency[1].record(Duration::from_millis(3));
+        timed.sent[1].record(Duration::from_millis(3));
         let mut out = Vec::new();
         write_table(&mut out, &[timed.clone(), row("login", [0; 4], 0)]);
         assert_eq!(
