@@ -126,6 +126,11 @@ impl Shell {
         }
     }
 
+    /// From now on nothing new is judged. Returns whether a verdict is waited for.
+    pub fn close_down(&mut self) -> bool {
+        !self.is_over() && self.output.close_down()
+    }
+
     /// When whoever judges has to be told the time, if no packet does before.
     pub fn next_timeout(&self) -> Option<MonotonicTime> {
         self.output.next_timeout()

@@ -14,7 +14,7 @@ use observer_core::record::{CaptureCounters, Peer};
 use observer_core::time::MonotonicTime;
 use observer_core::{Event, Limits, Packet};
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use crate::capture::{
     CapturedPacket, Counter, Counters, DIRECTION_EGRESS, Existing, HalfClosed, LiveCapture, Options,
@@ -32,6 +32,9 @@ use crate::wall_clock::WallClock;
 const BATCH_EVENTS: usize = 256;
 /// Without an event for so long after the start, the user is told why.
 const SILENCE: Duration = Duration::from_secs(3);
+/// How long verdicts on what is under way are waited for at the end, and how often they are looked for.
+const VERDICTS_WITHIN: Duration = Duration::from_secs(5);
+const VERDICTS_PAUSE: Duration = Duration::from_millis(20);
 /// How often clocks and loss counters are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// What is not in the ring so long after it passed was not seen: the kernel programs take microseconds.
@@ -149,7 +152,10 @@ impl Watch<'_> {
                         shell.diagnostics.note(sentence);
                     }
                 }
-                Step::End => break,
+                Step::End => {
+                    self.await_verdicts(&mut shell, &mut stream).await?;
+                    break;
+                }
             }
         }
         self.end(shell, stream.into_capture()).await
@@ -243,6 +249,17 @@ impl Watch<'_> {
             }
         }
         shell.handle_timeout(self.clock.time(now.saturating_sub(JUDGING_MARGIN_NS)));
+        Ok(())
+    }
+
+    /// What is under way when the end is asked for may come to its end, so that a run on a busy chat is not inconclusive
+    /// for what happened to be said last.
+    async fn await_verdicts(&mut self, shell: &mut Shell, stream: &mut PacketStream) -> anyhow::Result<()> {
+        let until = Instant::now() + VERDICTS_WITHIN;
+        while shell.close_down() && Instant::now() < until {
+            sleep(VERDICTS_PAUSE).await;
+            self.judge(shell, stream).await?;
+        }
         Ok(())
     }
 

@@ -112,6 +112,15 @@ impl Output {
         self.inner.verifier.as_ref().and_then(Verifier::next_timeout)
     }
 
+    /// From now on nothing new is judged, where verdicts are what is asked for. Returns whether one is waited for.
+    pub fn close_down(&mut self) -> bool {
+        let Inner { layout: Layout::Verdicts(_), verifier, .. } = &mut self.inner else { return false };
+        verifier.as_mut().is_some_and(|verifier| {
+            verifier.close_down();
+            verifier.is_waiting()
+        })
+    }
+
     /// Nothing tells what was acknowledged: what was sent counts as received.
     pub fn trust_sent(&mut self) {
         if let Some(verifier) = &mut self.inner.verifier {

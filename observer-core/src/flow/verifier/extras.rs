@@ -49,6 +49,9 @@ impl Verifier {
 
     /// Keeps a message that nothing explains, until it is sure that nothing will.
     pub(super) fn park(&mut self, seen: Seen<'_>, keys: Vec<(u64, usize, usize)>, tell: Tell<'_>) {
+        if self.is_closing_down {
+            return;
+        }
         if self.extras.len() >= EXTRAS_MAX
             && let Some(oldest) = self.extras.keys().next().copied()
         {

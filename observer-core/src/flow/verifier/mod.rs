@@ -106,6 +106,8 @@ pub struct Verifier {
     last_loss: Option<Time>,
     capture_losses: u64,
     trusts_sent: bool,
+    /// Whether nothing begins any more.
+    is_closing_down: bool,
     shed: u64,
 }
 
@@ -214,6 +216,7 @@ impl Verifier {
             last_loss: None,
             capture_losses: 0,
             trusts_sent: false,
+            is_closing_down: false,
             shed: 0,
         }
     }
@@ -221,6 +224,16 @@ impl Verifier {
     /// From now on what was sent counts as received: for records that do not tell what was acknowledged.
     pub const fn trust_sent(&mut self) {
         self.trusts_sent = true;
+    }
+
+    /// From now on nothing begins, and nothing new is unexplained: what is under way may come to its end.
+    pub const fn close_down(&mut self) {
+        self.is_closing_down = true;
+    }
+
+    /// Whether anything is under way whose time is not up.
+    pub fn is_waiting(&self) -> bool {
+        self.cases.values().any(|case| !case.is_complete && !case.is_overdue)
     }
 
     /// Takes a record, of all records in their order. `members` has learnt from it, or, where it is a connection's end,

@@ -132,6 +132,9 @@ impl Verifier {
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(dialect_number) else { return false };
         let Some(flow) = dialect.flows.flows.get(flow_number) else { return false };
+        if self.is_closing_down {
+            return false;
+        }
         let sender = trigger.party.connection;
         let (mut slots, mut unknown, mut is_unresolved) = (Vec::new(), BTreeSet::new(), false);
         for (number, expected) in flow.expect.iter().enumerate() {

@@ -678,6 +678,21 @@ fn a_run_that_ends_before_the_time_is_up_tells_so() {
 }
 
 #[test]
+fn a_run_that_closes_down_waits_for_what_is_under_way_and_begins_nothing() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.verifier.close_down();
+    assert!(play.verifier.is_waiting());
+    play.asks_to_say(1, "ho");
+    for content in ["hi", "ho"] {
+        play.copy(1, 1, content);
+        play.copy(1, 2, content);
+    }
+    assert!(!play.verifier.is_waiting());
+    assert_eq!(play.verdicts(), [r#"held say #1 "hi" 2/2"#]);
+}
+
+#[test]
 fn what_was_told_a_moment_before_what_began_it_is_of_it_all_the_same() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.copy(1, 2, "hi");

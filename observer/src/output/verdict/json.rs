@@ -3,8 +3,6 @@
 //! Owns the keys. Must not know where lines go. Bounded: appends to the caller's buffer what the core keeps of one case,
 //! or an object a rule.
 
-use std::time::Duration;
-
 use observer_core::flow::User;
 use observer_core::flow::latency::Histogram;
 use observer_core::flow::verdict::{
