@@ -594,14 +594,14 @@ impl Account {
 
     /// Adds what another account counts; whether starts and ends were seen is nobody's sum.
     pub const fn add(&mut self, other: &Self) {
-        self.bytes_seen += other.bytes_seen;
+        self.bytes_seen = self.bytes_seen.saturating_add(other.bytes_seen);
         self.bytes_missing = self.bytes_missing.saturating_add(other.bytes_missing);
-        self.gaps += other.gaps;
-        self.bytes_skipped += other.bytes_skipped;
-        self.bytes_retransmitted += other.bytes_retransmitted;
-        self.frames += other.frames;
-        self.messages += other.messages;
-        self.messages_truncated += other.messages_truncated;
+        self.gaps = self.gaps.saturating_add(other.gaps);
+        self.bytes_skipped = self.bytes_skipped.saturating_add(other.bytes_skipped);
+        self.bytes_retransmitted = self.bytes_retransmitted.saturating_add(other.bytes_retransmitted);
+        self.frames = self.frames.saturating_add(other.frames);
+        self.messages = self.messages.saturating_add(other.messages);
+        self.messages_truncated = self.messages_truncated.saturating_add(other.messages_truncated);
     }
 }
 

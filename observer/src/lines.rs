@@ -30,6 +30,9 @@ use serde::Deserialize;
 
 use crate::capture::Counter;
 
+/// Of what is wrong with a line so much is told, in bytes.
+const WHY_BYTES_MAX: usize = 200;
+
 /// Connections that are open at the same time; lines of further ones are passed over, and told.
 pub const CONNECTIONS_MAX: usize = 131_072;
 
@@ -171,7 +174,9 @@ impl Line {
         // There is only one line, whose number is told by whoever counts them.
         let wrong = |error: serde_json::Error| {
             let why = error.to_string();
-            let why = why.split(" at line ").next().unwrap_or_default();
+            let why = why.rsplit_once(" at line ").map_or(&*why, |(why, _)| why);
+            // It may quote what stands there, however long.
+            let why = why.get(..why.floor_char_boundary(WHY_BYTES_MAX)).unwrap_or_default();
             format!("it is no line of observer's JSON ({why} at column {})", error.column())
         };
         let head: Head = serde_json::from_slice(bytes).map_err(wrong)?;
@@ -438,22 +443,22 @@ impl Lines {
     }
 
     fn take_summary(&mut self, line: &Line) {
-        self.totals.packets += line.packets.unwrap_or_default();
+        self.totals.packets = self.totals.packets.saturating_add(line.packets.unwrap_or_default());
         for (count, limit) in self.totals.limits.iter_mut().zip(Limit::ALL) {
             let of_limit = line.limits.as_ref().and_then(|limits| limits.get(limit.name()));
-            *count += of_limit.copied().unwrap_or_default();
+            *count = count.saturating_add(of_limit.copied().unwrap_or_default());
         }
         let Some(of_line) = &line.capture else { return };
         let capture = self.capture.get_or_insert_with(CaptureCounters::default);
-        capture.seen += of_line.seen;
-        capture.captured += of_line.captured;
-        capture.truncated += of_line.truncated;
-        capture.captured_partly += of_line.captured_partly;
-        capture.filtered += of_line.filtered;
+        capture.seen = capture.seen.saturating_add(of_line.seen);
+        capture.captured = capture.captured.saturating_add(of_line.captured);
+        capture.truncated = capture.truncated.saturating_add(of_line.truncated);
+        capture.captured_partly = capture.captured_partly.saturating_add(of_line.captured_partly);
+        capture.filtered = capture.filtered.saturating_add(of_line.filtered);
         for name in Counter::LOSSES.map(Counter::name) {
             let lost = of_line.losses.get(name).copied().unwrap_or_default();
             match capture.losses.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, packets)) => *packets += lost,
+                Some((_, packets)) => *packets = packets.saturating_add(lost),
                 None => capture.losses.push((name, lost)),
             }
         }

@@ -256,6 +256,8 @@ impl Watch<'_> {
     /// for what happened to be said last.
     async fn await_verdicts(&mut self, shell: &mut Shell, stream: &mut PacketStream) -> anyhow::Result<()> {
         let until = Instant::now() + VERDICTS_WITHIN;
+        // What was captured until the end was asked for begins what it begins.
+        self.judge(shell, stream).await?;
         while shell.close_down() && Instant::now() < until {
             sleep(VERDICTS_PAUSE).await;
             self.judge(shell, stream).await?;
