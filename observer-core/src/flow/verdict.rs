@@ -257,6 +257,8 @@ pub enum Cause {
     EndUnseen,
     /// Somebody left before the time was up, long after it was sent to all others.
     LeftTooSoon,
+    /// The server refused something, and it is not known what.
+    RefusalUnclear,
     /// What the chat speaks was not yet known, or changed.
     DialectUnknown,
     /// A bound of the observer was reached.
@@ -265,7 +267,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::BytesMissing,
         Self::CaptureLoss,
         Self::Unreadable,
@@ -273,6 +275,7 @@ impl Cause {
         Self::EndedTooSoon,
         Self::EndUnseen,
         Self::LeftTooSoon,
+        Self::RefusalUnclear,
         Self::DialectUnknown,
         Self::Limit,
     ];
@@ -287,6 +290,7 @@ impl Cause {
             Self::EndedTooSoon => "ended_too_soon",
             Self::EndUnseen => "end_unseen",
             Self::LeftTooSoon => "left_too_soon",
+            Self::RefusalUnclear => "refusal_unclear",
             Self::DialectUnknown => "dialect_unknown",
             Self::Limit => "limit",
         }

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::ACKNOWLEDGMENT_DELAY_MAX;
 use crate::flow::Chat;
 use crate::flow::Uid;
-use crate::flow::verdict::{Latency, TriggerSeen};
+use crate::flow::verdict::{Causes, Latency, TriggerSeen};
 use crate::record::ConnectionId;
 use crate::time::{MonotonicTime, Time};
 
@@ -42,6 +42,10 @@ pub(super) struct OpenCase {
     pub(super) timer: MonotonicTime,
     pub(super) is_overdue: bool,
     pub(super) is_complete: bool,
+    /// Whether it is the likeliest of what the server refused.
+    pub(super) may_be_refused: bool,
+    /// Why it is not known whether the server refused it.
+    pub(super) doubts: Causes,
     /// Messages that are too much, and look like this case's.
     pub(super) extras: Vec<u64>,
     /// When the last of what had to come came.
@@ -66,6 +70,8 @@ pub(super) struct Slot {
     pub(super) received: Option<Time>,
     /// Number of the message among all that fulfilled something, which is their order.
     pub(super) order: u64,
+    /// Whether that message may have been another case's as well.
+    pub(super) is_ambiguous: bool,
 }
 
 impl Slot {
@@ -80,6 +86,7 @@ impl Slot {
             sent: None,
             received: None,
             order: 0,
+            is_ambiguous: false,
         }
     }
 
@@ -148,6 +155,8 @@ impl OpenCase {
             timer: overdue_at,
             is_overdue: false,
             is_complete: false,
+            may_be_refused: false,
+            doubts: Causes::NONE,
             extras: Vec::new(),
             last_time: begun,
             open,
@@ -207,6 +216,11 @@ impl OpenCase {
             slot.sent = Some(time);
             slot.order = order;
         });
+    }
+
+    /// What was sent may be another case's: it is equal.
+    pub(super) fn note_ambiguous(&mut self, connection: ConnectionId, expectation: usize) {
+        self.change(connection, expectation, |slot| slot.is_ambiguous = true);
     }
 
     /// It was acknowledged.

@@ -28,7 +28,8 @@ pub(super) struct End {
     pub(super) left: VecDeque<(Option<Box<str>>, Time)>,
     /// Whether its end was announced: by a close frame, a message, or the end itself.
     pub(super) is_leaving: bool,
-    pub(super) closed: bool,
+    /// Likewise, and not only by a message: whoever is there does not come again.
+    pub(super) is_closing: bool,
     /// By the direction that bytes travel in.
     streams: [Stream; 2],
     /// Cases in which something is to come on this connection.
@@ -72,7 +73,7 @@ impl End {
             room_is_known: false,
             left: VecDeque::new(),
             is_leaving: false,
-            closed: false,
+            is_closing: false,
             streams: Default::default(),
             expecting: VecDeque::new(),
             own: VecDeque::new(),
@@ -108,7 +109,7 @@ impl End {
             self.note_left_room(now);
         }
         if person.standing == Standing::Member {
-            self.is_leaving &= self.closed;
+            self.is_leaving &= self.is_closing;
             self.party.name = person.name.clone().or_else(|| self.party.name.take());
             self.party.uid = person.uid.clone().or_else(|| self.party.uid.take());
             self.room.clone_from(&person.room);

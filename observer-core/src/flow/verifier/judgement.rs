@@ -202,7 +202,7 @@ impl Verifier {
                 return;
             }
             // One sender's messages are handled in their order: this one was, while its recipient was there.
-            if !self.has_later_of_sender(case, slot.connection) {
+            if !self.was_passed_over(case, slot.connection) {
                 let is_late = |sent: Time| left_at.since(sent) >= SURE_AFTER;
                 if !was_idle || !case.others_sent(slot).is_some_and(is_late) {
                     return;
@@ -211,12 +211,21 @@ impl Verifier {
             }
         }
         let direction = direction_of(flow, expected.to);
-        causes = causes.and(cause).and(self.lost_since(begun));
+        causes = causes.and(cause).and(case.doubts).and(self.lost_since(begun));
         if let Some(end) = self.ends.get(&slot.connection) {
             causes = causes.and(end.is_unsure_since(direction, begun));
         }
         if slot.end_unseen {
             causes = causes.with(Cause::EndUnseen);
+        }
+        // It may have been refused: who was to be told so left, or was told unseen.
+        if case.trigger.direction.is_some() && case.slots().iter().all(|it| it.sent.is_none()) {
+            let sender = self.ends.get(&case.sender);
+            if sender.is_none_or(|end| end.is_closing) {
+                causes = causes.with(Cause::LeftTooSoon);
+            }
+            let answers = case.trigger.direction.map_or(Direction::ServerToClient, Direction::reverse);
+            causes = causes.and(sender.map_or(Causes::NONE, |end| end.is_unsure_since(answers, begun)));
         }
         if slot.is_doubtful {
             causes = causes.with(Cause::BytesMissing);
@@ -232,13 +241,17 @@ impl Verifier {
         }
     }
 
-    /// Whether a connection was sent something of a case that the same sender began later.
-    fn has_later_of_sender(&self, case: &OpenCase, connection: ConnectionId) -> bool {
-        let own = self.ends.get(&case.sender).map(|end| &end.own);
-        let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
-        later
-            .filter_map(|later| self.cases.get(later))
-            .any(|later| later.slots_of(connection).any(|slot| slot.sent.is_some()))
+    /// Whether a connection was surely sent something of a case that the same sender began later.
+    fn was_passed_over(&self, case: &OpenCase, connection: ConnectionId) -> bool {
+        let Some(sender) = self.ends.get(&case.sender) else { return false };
+        let later = sender.own.iter().rev().take_while(|later| **later > case.number);
+        let since = before_by(case.trigger.time, LOST_AFTER_LEAST);
+        sender.is_unsure_since(Direction::ClientToServer, since).is_empty()
+            && later.take(LOOKED_BACK).filter_map(|later| self.cases.get(later)).any(|later| {
+                later.slots_of(connection).any(|slot| {
+                    !slot.is_ambiguous && slot.sent.is_some_and(|sent| sent >= later.trigger.time)
+                })
+            })
     }
 
     /// What a connection was sent that looks like what it was to get, but for what it says.
@@ -297,7 +310,7 @@ impl Verifier {
         }
     }
 
-    fn lost_since(&self, since: Time) -> Causes {
+    pub(super) fn lost_since(&self, since: Time) -> Causes {
         match self.last_loss {
             Some(at) if at.monotonic >= since.monotonic => Cause::CaptureLoss.into(),
             _ => Causes::NONE,
@@ -307,7 +320,7 @@ impl Verifier {
     /// Why something that was not seen may explain a message.
     fn may_be_explained(&self, number: u64) -> Causes {
         let Some(extra) = self.extras.get(&number) else { return Causes::NONE };
-        let since = before(extra.time, extra.hold);
+        let since = before_by(extra.time, extra.hold);
         let chat = self.chats.get(&extra.chat);
         let mut causes =
             self.lost_since(since).and(chat.map_or(Causes::NONE, |chat| chat.may_explain(since)));
@@ -407,7 +420,7 @@ impl Verifier {
     ) {
         let Some(end) = self.ends.get(&seen.connection) else { return };
         let asks = members.of(seen.connection).is_some_and(|person| person.name_or_claim().is_some());
-        let since = before(seen.time, LOST_AFTER_LEAST);
+        let since = before_by(seen.time, LOST_AFTER_LEAST);
         let is_outside = end.standing == Standing::Outside && !asks && !end.was_member_since(since);
         let party = end.party.clone();
         let rules = Arc::clone(&self.rules);
@@ -441,9 +454,14 @@ impl Verifier {
         }
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
+        // Of equal messages it is not known which is which.
+        let is_known = self.cases.get(&number).is_some_and(|case| {
+            case.slots_of(seen.connection).any(|slot| !slot.is_ambiguous && slot.sent.is_some())
+        });
         for order in orders {
             let Some(rule) = dialect.flows.orders.get(*order) else { continue };
             let before = match rule.among {
+                _ if !is_known => None,
                 Among::Sender => self.later_of_sender(number, seen.connection, &rule.kinds),
                 Among::Room => self.otherwise_in_room(number, seen.connection, &rule.kinds),
             };
@@ -464,14 +482,21 @@ impl Verifier {
                 sent: Some(seen.time),
                 received: None,
             };
+            // Of equal messages an earlier one may have come unseen.
             let Some(trigger) = self.cases.get(&number).map(|case| case.trigger.clone()) else { continue };
-            self.find(dialect, place, &rule.name, seen.dialect, &trigger, deviation, Causes::NONE, tell);
+            let since = before_by(trigger.time, LOST_AFTER_LEAST);
+            let sender = self.ends.get(&trigger.party.connection);
+            let causes = end
+                .is_unsure_since(Direction::ServerToClient, trigger.time)
+                .and(sender.map_or(Causes::NONE, |it| it.is_unsure_since(Direction::ClientToServer, since)))
+                .and(self.lost_since(since));
+            self.find(dialect, place, &rule.name, seen.dialect, &trigger, deviation, causes, tell);
         }
     }
 
     fn has_of(case: &OpenCase, connection: ConnectionId, kinds: &[Box<str>], flow: &Flow) -> Option<u64> {
         case.slots_of(connection)
-            .filter(|slot| slot.sent.is_some())
+            .filter(|slot| slot.sent.is_some() && !slot.is_ambiguous)
             .find(|slot| {
                 let expected = flow.expect.get(slot.expectation);
                 expected.is_some_and(|expected| expected.kinds.iter().any(|kind| kinds.contains(kind)))
@@ -583,7 +608,7 @@ fn trigger_of(seen: Seen<'_>, party: Party) -> TriggerSeen {
 }
 
 /// The moment so long before another.
-fn before(time: Time, duration: Duration) -> Time {
+fn before_by(time: Time, duration: Duration) -> Time {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Time { monotonic: MonotonicTime(time.monotonic.0.saturating_sub(nanoseconds)), ..time }
 }

@@ -7,14 +7,24 @@
 use std::sync::Arc;
 
 use super::case::OpenCase;
-use super::keys::Place;
+use super::keys::{Key, Place};
 use super::plan::direction_of;
 use super::{LOOKED_BACK, Seen, Tell, Verifier};
+use crate::flow::Chat;
+use crate::flow::event::{Recipient, Uid};
 use crate::flow::flows::{Flow, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{Causes, Outcome, Stage};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
+
+/// The user whom a message is about.
+#[derive(Debug)]
+pub(super) struct About {
+    uid: Option<Uid>,
+    /// Where they are, as far as that is known.
+    connection: Option<ConnectionId>,
+}
 
 impl Verifier {
     /// A message that may be expected. Whether it was.
@@ -33,26 +43,38 @@ impl Verifier {
                 expectation: *expectation,
                 connection: (expected.to == Whom::Sender).then_some(seen.connection),
             };
-            let of_message = self.keys.of_message(place, expected, seen.event);
-            keys.extend(of_message.into_iter().flatten().map(|key| (key, *flow, *expectation)));
+            keys.extend(self.keys.of_message(place, expected, seen.event));
         }
-        let waiting = keys.iter().find_map(|(key, _, expectation)| {
-            Some((self.waiting(*key, *expectation, seen.connection)?, *expectation))
+        let about =
+            self.about(seen.event.user.as_ref().and_then(|user| user.uid.as_ref()), seen.chat, members);
+        // Whose it surely is goes before whose it may be, and who has to get it before who may.
+        let waiting = keys.iter().filter_map(|key| {
+            let (is_misordered, number) = self.waiting(key, &about, seen.connection)?;
+            let case = self.cases.get(&number)?;
+            let is_required = case.slot(seen.connection, key.expectation)?.is_required;
+            Some((self.is_guess(number, key), !is_required, is_misordered, number, key.expectation))
         });
-        let may_come = || {
-            keys.iter().find_map(|(key, flow, expectation)| {
-                let rule = dialect.flows.flows.get(*flow)?;
-                let mut cases = self.cases_of(*key).rev().take(LOOKED_BACK);
-                cases
-                    .find(|case| {
-                        case.slot(seen.connection, *expectation).is_none()
-                            && self.may_get(case, rule, *expectation, seen.connection, members)
-                    })
-                    .map(|case| (case.number, *expectation))
+        let may_come = keys.iter().filter_map(|key| {
+            let rule = dialect.flows.flows.get(key.flow)?;
+            let of_key = self.cases_of(key.key).rev().take(LOOKED_BACK).filter(|case| {
+                case.slot(seen.connection, key.expectation).is_none()
+                    && self.may_be_of(case, key, &about)
+                    && self.may_get(case, rule, key.expectation, seen.connection, members)
+            });
+            let best = of_key.map(|case| (self.is_behind_later(case, seen.connection), case.number)).min();
+            best.map(|(is_misordered, number)| {
+                (self.is_guess(number, key), true, is_misordered, number, key.expectation)
             })
-        };
-        if let Some((number, expectation)) = waiting.or_else(may_come) {
+        });
+        if let Some((.., number, expectation)) = waiting.chain(may_come).min() {
+            let is_other = |key: &Key| {
+                self.cases_of(key.key).any(|case| case.number != number && self.may_be_of(case, key, &about))
+            };
+            let is_ambiguous = keys.iter().any(is_other);
             self.note_sent(number, expectation, seen.connection, seen.time, seen.stream_end);
+            if is_ambiguous && let Some(case) = self.cases.get_mut(&number) {
+                case.note_ambiguous(seen.connection, expectation);
+            }
             self.count_orders(seen, number, &of_kind.orders, tell);
             for unsolicited in &of_kind.unsolicited {
                 let place = dialect.flows.flows.len() + dialect.flows.nevers.len() + unsolicited;
@@ -64,16 +86,17 @@ impl Verifier {
             return true;
         }
         // Once or more often: this is more often.
-        let is_welcome = |(key, flow, expectation): &(u64, usize, usize)| {
-            let expected = dialect.flows.flows.get(*flow).and_then(|rule| rule.expect.get(*expectation));
-            expected.is_some_and(|expected| expected.times == Times::AtLeastOnce)
-                && self.cases_of(*key).any(|case| case.slot(seen.connection, *expectation).is_some())
+        let is_welcome = |key: &Key| {
+            let flow = dialect.flows.flows.get(key.flow);
+            flow.and_then(|flow| flow.expect.get(key.expectation))
+                .is_some_and(|expected| expected.times == Times::AtLeastOnce)
+                && self.cases_of(key.key).any(|case| case.slot(seen.connection, key.expectation).is_some())
         };
         if keys.iter().any(is_welcome) {
             return true;
         }
         if seen.direction == Direction::ServerToClient {
-            self.park(seen, keys, tell);
+            self.park(seen, keys, &about, tell);
         }
         false
     }
@@ -82,21 +105,58 @@ impl Verifier {
         self.by_key.get(&key).into_iter().flatten().filter_map(|number| self.cases.get(number))
     }
 
-    /// The first case with a key in which this connection still waits for it.
-    pub(super) fn waiting(&self, key: u64, expectation: usize, connection: ConnectionId) -> Option<u64> {
-        let waits = |number: &&u64| {
-            let slot = self.cases.get(number).and_then(|case| case.slot(connection, expectation));
-            slot.is_some_and(|slot| slot.sent.is_none())
+    /// The first case with a key in which this connection still waits for it; one with which all is in order, if there is
+    /// any: of equal messages the one that did not come may be any of them. With whether all is not in order.
+    fn waiting(&self, key: &Key, about: &About, connection: ConnectionId) -> Option<(bool, u64)> {
+        let waits = |number: &u64| {
+            self.cases.get(number).is_some_and(|case| {
+                case.slot(connection, key.expectation).is_some_and(|slot| slot.sent.is_none())
+                    && self.may_be_of(case, key, about)
+            })
         };
-        let of_key = self.by_key.get(&key)?;
+        let has_key = |number: &u64| self.cases.get(number).is_some_and(|case| case.keys.contains(&key.key));
+        let of_key = self.by_key.get(&key.key)?;
         let of_end = &self.ends.get(&connection)?.expecting;
         // Either list has it; the shorter one is looked through.
-        if of_key.len() <= of_end.len() {
-            of_key.iter().find(waits).copied()
-        } else {
-            let has_key = |number: &&u64| self.cases.get(number).is_some_and(|case| case.keys.contains(&key));
-            of_end.iter().filter(has_key).find(waits).copied()
+        let is_listed = of_key.len() > of_end.len();
+        let list = if is_listed { of_end } else { of_key };
+        let mut first = None;
+        for number in list.iter().copied().filter(|it| (!is_listed || has_key(it)) && waits(it)) {
+            if !self.cases.get(&number).is_some_and(|case| self.is_behind_later(case, connection)) {
+                return Some((false, number));
+            }
+            first.get_or_insert((true, number));
         }
+        first
+    }
+
+    /// What is known of the user whom a message is about.
+    pub(super) fn about(&self, uid: Option<&Uid>, chat: Chat, members: &Members) -> About {
+        About { uid: uid.cloned(), connection: uid.and_then(|uid| members.by_uid(chat, uid)) }
+    }
+
+    /// Whether a message may be of a case by whom it is about, where its key leaves that open.
+    pub(super) fn may_be_of(&self, case: &OpenCase, key: &Key, about: &About) -> bool {
+        let sender = self.ends.get(&case.sender).and_then(|end| end.party.uid.as_ref());
+        !key.is_of_anybody
+            || (sender.is_none_or(|sender| Some(sender) == about.uid.as_ref())
+                && about.connection.is_none_or(|connection| connection == case.sender))
+    }
+
+    /// Whether it is not known of a case that may be of this key whose it is.
+    fn is_guess(&self, number: u64, key: &Key) -> bool {
+        let sender = self.cases.get(&number).and_then(|case| self.ends.get(&case.sender));
+        key.is_of_anybody && sender.is_none_or(|sender| sender.party.uid.is_none())
+    }
+
+    /// Whether a connection was sent something of a case that the same sender began later.
+    pub(super) fn is_behind_later(&self, case: &OpenCase, connection: ConnectionId) -> bool {
+        let own = self.ends.get(&case.sender).map(|end| &end.own);
+        let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
+        later
+            .take(LOOKED_BACK)
+            .filter_map(|later| self.cases.get(later))
+            .any(|later| later.slots_of(connection).any(|slot| slot.sent.is_some()))
     }
 
     /// Whether a connection may get something of a case though it did not have to when that began.
@@ -115,7 +175,14 @@ impl Verifier {
             || case.unknown.contains(&connection);
         match expected.to {
             Whom::Sender => connection == case.sender,
-            Whom::Recipient => case.is_unresolved && (is_unknown || end.party.uid.is_none()),
+            // Whose uid that is may have become known meanwhile.
+            Whom::Recipient => {
+                let is_meant = match (&case.trigger.to, &end.party.uid) {
+                    (Some(Recipient::Uid(to)), Some(uid)) => to == uid,
+                    _ => is_unknown,
+                };
+                case.is_unresolved && is_meant
+            }
             Whom::Others if connection == case.sender => false,
             Whom::Members | Whom::Others => {
                 let Some(room) = &case.room else { return true };

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use self::case::OpenCase;
 use self::ends::{ChatState, Early, End};
-use self::keys::Keys;
+use self::keys::{Key, Keys};
 use self::plan::Plan;
 use super::dialect::{Act, Dialect};
 use super::event::{Event, Recipient, Uid};
@@ -143,8 +143,7 @@ struct Extra {
     uid: Option<Uid>,
     to: Option<Recipient>,
     content: Option<Quote>,
-    /// Each key that it has, with flow and expectation.
-    keys: Vec<(u64, usize, usize)>,
+    keys: Vec<Key>,
     stream_end: Option<u64>,
     received: Option<Time>,
     /// How long it may go unexplained.
@@ -269,6 +268,9 @@ impl Verifier {
                 return self.handle_message(record, connection, message, members, tell);
             }
             Kind::Frame(frame) if frame.header.opcode == Opcode::Close => {
+                if let Some(end) = self.ends.get_mut(&connection.id) {
+                    end.is_closing = true;
+                }
                 self.leave(connection.id, members, tell);
             }
             Kind::Received(received) => {
@@ -520,6 +522,9 @@ impl Verifier {
 
     fn handle_case_timeout(&mut self, number: u64, tell: Tell<'_>) {
         let now = self.now.monotonic;
+        if self.is_refused_at_last(number, tell) {
+            return;
+        }
         let Some(case) = self.cases.get_mut(&number) else { return };
         if case.is_complete || (!case.is_overdue && case.is_fulfilled_as_known()) {
             if !case.is_complete {
@@ -566,7 +571,7 @@ impl Verifier {
             }
         }
         let Some(end) = self.ends.get_mut(&connection.id) else { return };
-        end.closed = true;
+        end.is_closing = true;
         let chat = end.chat;
         self.gone.push_back((now, Gone::Connection(connection.id)));
         let state = self.chats.entry(chat).or_default();
@@ -585,6 +590,9 @@ impl Verifier {
     fn finish(&mut self, tell: Tell<'_>) {
         let numbers: Vec<_> = self.cases.keys().copied().collect();
         for number in numbers {
+            if self.is_refused_at_last(number, tell) {
+                continue;
+            }
             let Some(case) = self.cases.get_mut(&number) else { continue };
             let last = if case.is_only_unacknowledged() { case.acknowledged_at() } else { case.overdue_at };
             let is_over = self.now.monotonic >= last;

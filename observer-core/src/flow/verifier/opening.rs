@@ -15,7 +15,7 @@ use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
 use crate::flow::flows::{Addressed, Times, Trigger, Whom};
 use crate::flow::members::{self, Members, Since, Standing};
-use crate::flow::verdict::{Party, Quote, Stage, TriggerSeen};
+use crate::flow::verdict::{Cause, Party, Quote, Stage, TriggerSeen};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
 
@@ -23,11 +23,71 @@ impl Verifier {
     /// The server refuses what a client sent: what nobody was sent of it is not to come.
     pub(super) fn refuse(&mut self, connection: ConnectionId, tell: Tell<'_>) {
         let Some(end) = self.ends.get(&connection) else { return };
-        let is_unsent = |number: &&u64| {
-            let case = self.cases.get(number);
-            case.is_some_and(|case| !case.is_complete && case.slots().iter().all(|slot| slot.sent.is_none()))
-        };
-        let Some(number) = end.own.iter().find(is_unsent).copied() else { return };
+        let mut unsent = Vec::new();
+        for case in end.own.iter().filter_map(|number| self.cases.get(number)) {
+            if case.slots().iter().any(|slot| slot.sent.is_some()) {
+                continue;
+            }
+            unsent.push((case.number, case.trigger.time));
+            // Servers answer one client in order: of what comes behind this one nothing is answered yet.
+            if case.slots_of(connection).any(|slot| slot.is_required) {
+                break;
+            }
+        }
+        let Some((number, begun)) = unsent.first().copied() else { return };
+        // Something that was not seen may be what is refused.
+        let causes = end
+            .is_unsure_since(Direction::ServerToClient, begun)
+            .and(end.is_unsure_since(Direction::ClientToServer, begun))
+            .and(self.lost_since(begun));
+        if !causes.is_empty() {
+            for (number, _) in unsent {
+                if let Some(case) = self.cases.get_mut(&number) {
+                    case.doubts = case.doubts.and(causes);
+                }
+            }
+        } else if unsent.len() == 1 {
+            self.tell_refused(number, tell);
+        } else {
+            // What is for somebody elsewhere or for nobody known is the likeliest; of others it is not known which it was.
+            let lacking =
+                unsent.iter().filter_map(|(number, _)| Some((self.lack_of_recipient(*number)?, *number)));
+            let likeliest = lacking.min().map(|(_, number)| number);
+            match likeliest.and_then(|number| self.cases.get_mut(&number)) {
+                Some(case) => case.may_be_refused = true,
+                None => {
+                    for (number, _) in unsent {
+                        if let Some(case) = self.cases.get_mut(&number) {
+                            case.doubts = case.doubts.with(Cause::RefusalUnclear);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a case is for one user who left or is in another room (0), or not known (1).
+    fn lack_of_recipient(&self, number: u64) -> Option<u8> {
+        let case = self.cases.get(&number).filter(|case| !case.may_be_refused)?;
+        let recipient = case.trigger.recipient.as_ref().and_then(|party| self.ends.get(&party.connection));
+        let is_elsewhere = recipient
+            .is_some_and(|end| end.room_is_known && case.room.as_ref().is_some_and(|room| *room != end.room));
+        if is_elsewhere { Some(0) } else { case.is_unresolved.then_some(1) }
+    }
+
+    /// Whether nothing came of a case that the server probably refused; then it is over.
+    pub(super) fn is_refused_at_last(&mut self, number: u64, tell: Tell<'_>) -> bool {
+        let is_refused = self
+            .cases
+            .get(&number)
+            .is_some_and(|case| case.may_be_refused && case.slots().iter().all(|slot| slot.sent.is_none()));
+        if is_refused {
+            self.tell_refused(number, tell);
+        }
+        is_refused
+    }
+
+    fn tell_refused(&mut self, number: u64, tell: Tell<'_>) {
         let Some(case) = self.remove(number) else { return };
         if let Some(totals) = self.totals_of(case.dialect, case.flow) {
             totals.refused += 1;
@@ -52,7 +112,10 @@ impl Verifier {
         let Some(end) = self.ends.get(&seen.connection) else { return false };
         let joins = seen.event.does() == Some(Act::Join);
         let asks_members = rule.expect.iter().any(|expected| expected.to != Whom::Sender);
-        let is_member = end.standing != Standing::Outside || dialect.connecting_joins;
+        // What somebody says behind their login the server handles behind it, too.
+        let asked_room = members.of(seen.connection).and_then(|person| person.asked_room());
+        let asked_room = asked_room.filter(|_| !joins && end.standing == Standing::Outside);
+        let is_member = end.standing != Standing::Outside || dialect.connecting_joins || asked_room.is_some();
         let is_told_room = seen.event.rule.places.room.is_some();
         // What somebody says who is not there is passed on to nobody; a second login is refused, or moves them.
         if (asks_members && !joins && !is_member && !is_told_room)
@@ -64,6 +127,8 @@ impl Verifier {
             Some(seen.event.room.as_deref().map(|room| members::cut(room).into()))
         } else if dialect.connecting_joins {
             Some(None)
+        } else if let Some(room) = asked_room {
+            Some(room.map(Into::into))
         } else {
             (end.standing == Standing::Member && end.room_is_known).then(|| end.room.clone())
         };
@@ -100,7 +165,8 @@ impl Verifier {
             room: seen.event.room.as_deref(),
         };
         let place = (seen.dialect, flow);
-        self.open_case(seen.chat, place, trigger, beginning, room, to_connection, joins, members, tell)
+        let comes = joins || asked_room.is_some();
+        self.open_case(seen.chat, place, trigger, beginning, room, to_connection, comes, members, tell)
     }
 
     /// Somebody whose connection is not known, as the chat calls them.
@@ -125,7 +191,7 @@ impl Verifier {
         beginning: Beginning<'_>,
         room: case::Room,
         to_connection: Option<ConnectionId>,
-        joins: bool,
+        comes: bool,
         members: &Members,
         tell: Tell<'_>,
     ) -> bool {
@@ -153,7 +219,7 @@ impl Verifier {
                             slots.push(Slot::new(connection, number, is_required));
                         }
                     }
-                    let is_present = joins
+                    let is_present = comes
                         || room.as_ref().is_none_or(|room| {
                             members.is_in_room(sender, chat, room.as_deref()) || dialect.connecting_joins
                         });
@@ -254,7 +320,7 @@ impl Verifier {
     ) -> Vec<ConnectionId> {
         // Where nothing confirms it, the server has had as long for it as for anything else.
         let is_sure = |(connection, since): &(ConnectionId, Since)| {
-            let is_leaving = self.ends.get(connection).is_none_or(|end| end.is_leaving || end.closed);
+            let is_leaving = self.ends.get(connection).is_none_or(|end| end.is_leaving);
             !is_leaving
                 && match since {
                     Since::Confirmed => true,
