@@ -259,6 +259,8 @@ pub enum Cause {
     LeftTooSoon,
     /// The server refused something, and it is not known what.
     RefusalUnclear,
+    /// Several said the same of whom it was not known who they are: which message is whose is not known.
+    SenderUnclear,
     /// What the chat speaks was not yet known, or changed.
     DialectUnknown,
     /// A bound of the observer was reached.
@@ -267,7 +269,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BytesMissing,
         Self::CaptureLoss,
         Self::Unreadable,
@@ -276,6 +278,7 @@ impl Cause {
         Self::EndUnseen,
         Self::LeftTooSoon,
         Self::RefusalUnclear,
+        Self::SenderUnclear,
         Self::DialectUnknown,
         Self::Limit,
     ];
@@ -291,6 +294,7 @@ impl Cause {
             Self::EndUnseen => "end_unseen",
             Self::LeftTooSoon => "left_too_soon",
             Self::RefusalUnclear => "refusal_unclear",
+            Self::SenderUnclear => "sender_unclear",
             Self::DialectUnknown => "dialect_unknown",
             Self::Limit => "limit",
         }

@@ -13,7 +13,7 @@ use super::{
     Verifier, remove_from,
 };
 use crate::flow::members::Members;
-use crate::flow::verdict::{Fault, Quote};
+use crate::flow::verdict::{Cause, Causes, Fault, Quote};
 use crate::time::Time;
 
 impl Verifier {
@@ -44,12 +44,20 @@ impl Verifier {
                     None => flow
                         .is_some_and(|flow| self.may_get(case, flow, expectation, extra.connection, members)),
                 };
-                if takes && let Some(extra) = self.remove_extra(candidate) {
-                    self.note_sent(number, expectation, extra.connection, extra.time, extra.stream_end);
-                    // It came before: something else that was not seen may have begun it.
+                if !takes {
+                    continue;
+                }
+                // It came before: something else that was not seen may have begun it.
+                let connection = extra.connection;
+                if self.may_be_explained(candidate).is_empty()
+                    && let Some(extra) = self.remove_extra(candidate)
+                {
+                    self.note_sent(number, expectation, connection, extra.time, extra.stream_end);
                     if let Some(case) = self.cases.get_mut(&number) {
-                        case.note_ambiguous(extra.connection, expectation);
+                        case.note_ambiguous(connection, expectation, false);
                     }
+                } else if let Some(case) = self.cases.get_mut(&number) {
+                    case.note_doubtful(connection, expectation);
                 }
             }
         }
@@ -78,7 +86,8 @@ impl Verifier {
         });
         let link = again.or_else(|| {
             keys.iter().find_map(|key| {
-                let case = self.cases_of(key.key).rev().find(|case| self.may_be_of(case, key, about))?;
+                let mut cases = self.cases_of(key.key).rev().take(LOOKED_BACK);
+                let case = cases.find(|case| self.may_be_of(case, key, about))?;
                 Some(Link { case: case.number, expectation: key.expectation, fault: Fault::Unexpected })
             })
         });
@@ -98,6 +107,9 @@ impl Verifier {
             }
             stream.extras.extend(seen.stream_end.map(|end| (end, number)));
         }
+        // Not all that it may be of was looked at.
+        let has_more = |key: &Key| self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
+        let doubts = if keys.iter().any(has_more) { Cause::Limit.into() } else { Causes::NONE };
         let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
         self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
         let extra = Extra {
@@ -114,6 +126,7 @@ impl Verifier {
             received: None,
             hold,
             link,
+            doubts,
         };
         self.extras.insert(number, extra);
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::case::OpenCase;
+use super::ends::Guess;
 use super::keys::{Key, Place};
 use super::plan::direction_of;
 use super::{LOOKED_BACK, Seen, Tell, Verifier};
@@ -49,10 +50,10 @@ impl Verifier {
             self.about(seen.event.user.as_ref().and_then(|user| user.uid.as_ref()), seen.chat, members);
         // Whose it surely is goes before whose it may be, and who has to get it before who may.
         let waiting = keys.iter().filter_map(|key| {
-            let (is_misordered, number) = self.waiting(key, &about, seen.connection)?;
+            let (is_unsure, number) = self.waiting(key, &about, seen.connection, seen.direction)?;
             let case = self.cases.get(&number)?;
             let is_required = case.slot(seen.connection, key.expectation)?.is_required;
-            Some((self.is_guess(number, key), !is_required, is_misordered, number, key.expectation))
+            Some((self.is_guess(number, key), !is_required, is_unsure, number, key.expectation))
         });
         let may_come = keys.iter().filter_map(|key| {
             let rule = dialect.flows.flows.get(key.flow)?;
@@ -61,21 +62,23 @@ impl Verifier {
                     && self.may_be_of(case, key, &about)
                     && self.may_get(case, rule, key.expectation, seen.connection, members)
             });
-            let best = of_key.map(|case| (self.is_behind_later(case, seen.connection), case.number)).min();
-            best.map(|(is_misordered, number)| {
-                (self.is_guess(number, key), true, is_misordered, number, key.expectation)
-            })
+            let first = of_key.map(|case| case.number).min();
+            first.map(|number| (self.is_guess(number, key), true, false, number, key.expectation))
         });
-        if let Some((.., number, expectation)) = waiting.chain(may_come).min() {
-            let is_other = |key: &Key| {
-                self.cases_of(key.key).any(|case| case.number != number && self.may_be_of(case, key, &about))
-            };
-            let is_ambiguous = keys.iter().any(is_other);
+        if let Some((is_guess, .., number, expectation)) = waiting.chain(may_come).min() {
+            let sender = self.cases.get(&number).map(|case| case.sender);
+            let has_rival = is_guess
+                && self.has_other(&keys, &about, |case| sender.is_some_and(|sender| case.sender != sender));
+            let is_ambiguous = is_guess || self.has_other(&keys, &about, |case| case.number != number);
             self.note_sent(number, expectation, seen.connection, seen.time, seen.stream_end);
             if is_ambiguous && let Some(case) = self.cases.get_mut(&number) {
-                case.note_ambiguous(seen.connection, expectation);
+                case.note_ambiguous(seen.connection, expectation, has_rival);
             }
-            self.count_orders(seen, number, &of_kind.orders, tell);
+            let (now, last) = (self.now, self.last_number);
+            if has_rival && let Some(end) = self.ends.get_mut(&seen.connection) {
+                keys.iter().for_each(|key| end.note_guess(Guess { at: now, key: key.key, last }));
+            }
+            self.count_orders(seen, number, &of_kind.orders);
             for unsolicited in &of_kind.unsolicited {
                 let place = dialect.flows.flows.len() + dialect.flows.nevers.len() + unsolicited;
                 if let Some(totals) = self.totals_of(seen.dialect, place) {
@@ -105,29 +108,39 @@ impl Verifier {
         self.by_key.get(&key).into_iter().flatten().filter_map(|number| self.cases.get(number))
     }
 
-    /// The first case with a key in which this connection still waits for it; one with which all is in order, if there is
-    /// any: of equal messages the one that did not come may be any of them. With whether all is not in order.
-    fn waiting(&self, key: &Key, about: &About, connection: ConnectionId) -> Option<(bool, u64)> {
+    /// Whether a message may as well be of a case like that. Of many it may.
+    fn has_other(&self, keys: &[Key], about: &About, is_other: impl Fn(&OpenCase) -> bool) -> bool {
+        keys.iter().any(|key| {
+            let cases = self.cases_of(key.key);
+            let has_more = self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
+            has_more || { cases }.any(|case| is_other(case) && self.may_be_of(case, key, about))
+        })
+    }
+
+    /// The first case with a key in which this connection still waits for it, and whether it may have come already,
+    /// unseen: of those of which it cannot, if there is any. Of equal messages any may be the one that did not come.
+    fn waiting(
+        &self,
+        key: &Key,
+        about: &About,
+        connection: ConnectionId,
+        direction: Direction,
+    ) -> Option<(bool, u64)> {
         let waits = |number: &u64| {
             self.cases.get(number).is_some_and(|case| {
                 case.slot(connection, key.expectation).is_some_and(|slot| slot.sent.is_none())
+                    && case.keys.contains(&key.key)
                     && self.may_be_of(case, key, about)
             })
         };
-        let has_key = |number: &u64| self.cases.get(number).is_some_and(|case| case.keys.contains(&key.key));
+        let end = self.ends.get(&connection)?;
         let of_key = self.by_key.get(&key.key)?;
-        let of_end = &self.ends.get(&connection)?.expecting;
         // Either list has it; the shorter one is looked through.
-        let is_listed = of_key.len() > of_end.len();
-        let list = if is_listed { of_end } else { of_key };
-        let mut first = None;
-        for number in list.iter().copied().filter(|it| (!is_listed || has_key(it)) && waits(it)) {
-            if !self.cases.get(&number).is_some_and(|case| self.is_behind_later(case, connection)) {
-                return Some((false, number));
-            }
-            first.get_or_insert((true, number));
-        }
-        first
+        let list = if of_key.len() > end.expecting.len() { &end.expecting } else { of_key };
+        let unsure_to = end.seen(direction).unsure_to.max(self.unsure_to).max(end.guessed_to(key.key));
+        let sure = list.partition_point(|number| *number <= unsure_to);
+        let number = list.range(sure..).chain(list.range(..sure)).copied().find(waits)?;
+        Some((number <= unsure_to, number))
     }
 
     /// What is known of the user whom a message is about.
@@ -147,16 +160,6 @@ impl Verifier {
     fn is_guess(&self, number: u64, key: &Key) -> bool {
         let sender = self.cases.get(&number).and_then(|case| self.ends.get(&case.sender));
         key.is_of_anybody && sender.is_none_or(|sender| sender.party.uid.is_none())
-    }
-
-    /// Whether a connection was sent something of a case that the same sender began later.
-    pub(super) fn is_behind_later(&self, case: &OpenCase, connection: ConnectionId) -> bool {
-        let own = self.ends.get(&case.sender).map(|end| &end.own);
-        let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
-        later
-            .take(LOOKED_BACK)
-            .filter_map(|later| self.cases.get(later))
-            .any(|later| later.slots_of(connection).any(|slot| slot.sent.is_some()))
     }
 
     /// Whether a connection may get something of a case though it did not have to when that began.
@@ -218,13 +221,12 @@ impl Verifier {
             self.slots += 1;
         }
         case.note_sent(connection, expectation, time, order);
+        let waits = case.waits_for(connection);
         let (dialect, flow) = (case.dialect, case.flow);
         let direction = self.direction_of(dialect, flow, expectation);
         let Some(end) = self.ends.get_mut(&connection) else { return };
-        let cases = &self.cases;
-        let is_done = |first: &u64| cases.get(first).is_none_or(|case| !case.waits_for(connection));
-        while end.expecting.front().is_some_and(is_done) {
-            end.expecting.pop_front();
+        if !waits && let Ok(place) = end.expecting.binary_search(&number) {
+            end.expecting.remove(place);
         }
         let stream = end.stream(direction);
         let (received_to, received_at) = stream.received;

@@ -104,6 +104,8 @@ pub struct Verifier {
     last_order: u64,
     /// When packets were last known to be lost, of whichever connections.
     last_loss: Option<Time>,
+    /// The last case of which something may have been lost then.
+    unsure_to: u64,
     capture_losses: u64,
     trusts_sent: bool,
     shed: u64,
@@ -149,6 +151,8 @@ struct Extra {
     /// How long it may go unexplained.
     hold: Duration,
     link: Option<Link>,
+    /// Why it is not known whether it is too much.
+    doubts: Causes,
 }
 
 /// The case that a message looks like one too many of.
@@ -211,6 +215,7 @@ impl Verifier {
             last_number: 0,
             last_order: 0,
             last_loss: None,
+            unsure_to: 0,
             capture_losses: 0,
             trusts_sent: false,
             shed: 0,
@@ -247,11 +252,12 @@ impl Verifier {
             }
             Kind::Gap(gap) => {
                 if matches!(gap.cause, GapCause::CaptureLoss | GapCause::NeverSeen) {
-                    self.last_loss = Some(self.now);
+                    self.note_loss();
                 }
-                let now = self.now;
+                let (now, last) = (self.now, self.last_number);
                 if let Some(end) = self.ends.get_mut(&connection.id) {
-                    end.stream(gap.direction).gap = Some(now);
+                    let stream = end.stream(gap.direction);
+                    (stream.gap, stream.unsure_to) = (Some(now), last);
                     end.refresh(members, now);
                 }
                 if gap.direction == Direction::ClientToServer {
@@ -336,8 +342,13 @@ impl Verifier {
     fn note_losses(&mut self, packets: u64) {
         if packets > self.capture_losses {
             self.capture_losses = packets;
-            self.last_loss = Some(self.now);
+            self.note_loss();
         }
+    }
+
+    const fn note_loss(&mut self) {
+        self.last_loss = Some(self.now);
+        self.unsure_to = self.last_number;
     }
 
     fn meet(&mut self, connection: &Connection) {
@@ -414,9 +425,10 @@ impl Verifier {
     }
 
     fn note_unreadable(&mut self, connection: ConnectionId, chat: Chat, direction: Direction) {
-        let now = self.now;
+        let (now, last) = (self.now, self.last_number);
         if let Some(end) = self.ends.get_mut(&connection) {
-            end.stream(direction).unreadable = Some(now);
+            let stream = end.stream(direction);
+            (stream.unreadable, stream.unsure_to) = (Some(now), last);
         }
         if direction == Direction::ClientToServer {
             self.chats.entry(chat).or_default().client_unreadable = Some(now);
@@ -610,6 +622,12 @@ impl Verifier {
             self.judge_extra(number, tell);
         }
     }
+}
+
+/// The moment so long before another.
+fn before_by(time: Time, duration: Duration) -> Time {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Time { monotonic: MonotonicTime(time.monotonic.0.saturating_sub(nanoseconds)), ..time }
 }
 
 /// After how long what is missing of a flow is lost.

@@ -7,15 +7,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{self, Leaving, OpenCase, Slot};
+use super::ends::End;
 use super::keys::{Beginning, Place};
 use super::plan::direction_of;
-use super::{LOOKED_BACK, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, judgement, lost_after};
+use super::{
+    LOOKED_BACK, LOST_AFTER_LEAST, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, before_by, judgement, lost_after,
+};
 use crate::flow::Chat;
 use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
 use crate::flow::flows::{Addressed, Times, Trigger, Whom};
 use crate::flow::members::{self, Members, Since, Standing};
-use crate::flow::verdict::{Cause, Party, Quote, Stage, TriggerSeen};
+use crate::flow::verdict::{Cause, Causes, Party, Quote, Stage, TriggerSeen};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
 
@@ -23,30 +26,46 @@ impl Verifier {
     /// The server refuses what a client sent: what nobody was sent of it is not to come.
     pub(super) fn refuse(&mut self, connection: ConnectionId, tell: Tell<'_>) {
         let Some(end) = self.ends.get(&connection) else { return };
-        let mut unsent = Vec::new();
+        let (mut unsent, mut equal) = (Vec::new(), None);
         for case in end.own.iter().filter_map(|number| self.cases.get(number)) {
-            if case.slots().iter().any(|slot| slot.sent.is_some()) {
+            let own = case.slots_of(connection).find(|slot| slot.is_required);
+            if own.is_some_and(|slot| slot.sent.is_some() && !slot.is_ambiguous) {
+                // Servers answer one client in order: what comes before this one is answered.
+                unsent.clear();
+                equal = None;
                 continue;
             }
-            unsent.push((case.number, case.trigger.time));
-            // Servers answer one client in order: of what comes behind this one nothing is answered yet.
-            if case.slots_of(connection).any(|slot| slot.is_required) {
+            let mut sent = case.slots().iter().filter(|slot| slot.sent.is_some()).peekable();
+            if sent.peek().is_none() {
+                unsent.push((case.number, case.trigger.time));
+            } else if sent.all(|slot| slot.is_ambiguous) {
+                // What was sent may be another's, and this one refused.
+                equal.get_or_insert(case.trigger.time);
+            }
+            // Of what comes behind this one nothing is answered yet, unless its answer was not seen, or was taken for
+            // another's.
+            if own.is_some_and(|slot| slot.sent.is_none()) && self.may_be_answered(end, case).is_empty() {
                 break;
             }
         }
         let Some((number, begun)) = unsent.first().copied() else { return };
-        // Something that was not seen may be what is refused.
-        let causes = end
-            .is_unsure_since(Direction::ServerToClient, begun)
-            .and(end.is_unsure_since(Direction::ClientToServer, begun))
-            .and(self.lost_since(begun));
+        // Something that was not seen may be what is refused, or another sender's may have been taken for it.
+        let begun = equal.map_or(begun, |equal| equal.min(begun));
+        let since = before_by(begun, LOST_AFTER_LEAST);
+        let causes = unsent
+            .iter()
+            .filter_map(|(number, _)| self.cases.get(number))
+            .map(|case| self.may_be_answered(end, case))
+            .fold(end.is_unsure_since(Direction::ServerToClient, begun), Causes::and)
+            .and(end.is_unsure_since(Direction::ClientToServer, since))
+            .and(self.lost_since(since));
         if !causes.is_empty() {
             for (number, _) in unsent {
                 if let Some(case) = self.cases.get_mut(&number) {
                     case.doubts = case.doubts.and(causes);
                 }
             }
-        } else if unsent.len() == 1 {
+        } else if unsent.len() == 1 && equal.is_none() {
             self.tell_refused(number, tell);
         } else {
             // What is for somebody elsewhere or for nobody known is the likeliest; of others it is not known which it was.
@@ -63,6 +82,17 @@ impl Verifier {
                     }
                 }
             }
+        }
+    }
+
+    /// Why whoever began a case may have had its answer, though it was not found.
+    fn may_be_answered(&self, sender: &End, case: &OpenCase) -> Causes {
+        let begun = case.trigger.time;
+        let causes = sender.is_unsure_since(Direction::ServerToClient, begun).and(self.lost_since(begun));
+        if sender.has_guessed(case.keys.iter().copied(), before_by(begun, LOST_AFTER_LEAST)) {
+            causes.with(Cause::SenderUnclear)
+        } else {
+            causes
         }
     }
 
@@ -237,6 +267,17 @@ impl Verifier {
             }
         }
         unknown.remove(&sender);
+        // Whether the sender is there, and where, decides who is to get it.
+        let mut doubts = Causes::NONE;
+        if flow.expect.iter().any(|expected| expected.to != Whom::Sender) && !dialect.connecting_joins {
+            let person = members.of(sender);
+            if person.is_some_and(|person| person.standing == Standing::Unknown) {
+                doubts = doubts.with(Cause::StartedTooLate);
+            }
+            if person.is_some_and(|person| person.is_doubtful) {
+                doubts = doubts.with(Cause::BytesMissing);
+            }
+        }
         if slots.is_empty() && unknown.is_empty() && !is_unresolved {
             return false;
         }
@@ -262,6 +303,7 @@ impl Verifier {
         );
         case.unknown = unknown.into_iter().collect();
         case.is_unresolved = is_unresolved;
+        case.doubts = doubts;
         for (expectation, expected) in flow.expect.iter().enumerate() {
             let place = Place {
                 chat,

@@ -30,6 +30,7 @@ struct World {
     /// Whether clients wait for the answer to their login before they say anything.
     is_patient: bool,
     welcome: BTreeSet<u64>,
+    steps: u64,
 }
 
 impl World {
@@ -49,6 +50,7 @@ impl World {
             hides,
             is_patient,
             welcome: BTreeSet::new(),
+            steps: 0,
         }
     }
 
@@ -154,7 +156,9 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.play.milliseconds += 1;
+        // A server is quick to hand out what it sends, where all that follows from it is asked for.
+        self.steps += 1;
+        self.play.milliseconds += u64::from(!self.is_patient || self.steps.is_multiple_of(16));
         match self.choose(12) {
             0 if self.next <= USERS => {
                 let id = self.next;
@@ -263,7 +267,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_right_server_keeps_every_rule_whatever_the_order(choices in prop::collection::vec(any::<u8>(), 1..1_500)) {
@@ -272,7 +276,7 @@ proptest! {
             // Of whoever leaves at once it is not known whether they were refused.
             let may_be_refused = verdict.starts_with("inconclusive private")
                 && (verdict.ends_with("left_too_soon") || verdict.ends_with("refusal_unclear"));
-            prop_assert!(verdict.contains("TRACE") ||
+            prop_assert!(
                 verdict.starts_with("held") || verdict.starts_with("refused") || may_be_refused,
                 "{verdicts:#?}"
             );
