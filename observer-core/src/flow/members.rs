@@ -110,6 +110,11 @@ impl Person {
             || self.uid.as_ref().is_some_and(|uid| uid.to_string() == name_or_uid)
     }
 
+    /// The room that they ask to log in to, where they do: within, `None` is the one without a name.
+    pub fn asked_room(&self) -> Option<Option<&str>> {
+        self.asked.front().map(|asked| asked.room.as_deref())
+    }
+
     /// Whether they ask for a room, or for the one without a name.
     pub fn asks_for_room(&self, room: Option<&str>) -> bool {
         self.asked.iter().any(|asked| asked.room.as_deref() == room.map(cut))
@@ -335,13 +340,16 @@ impl Members {
                     // Where the list is left out, it is their own if nobody else can be meant.
                     None if is_asked => {
                         let (chat, has_list) = (chat_of(connection), person.may_have_the_list);
+                        let is_doubtful = person.is_doubtful;
                         let holder = uid.as_ref().and_then(|uid| self.by_uid(chat, uid));
                         let is_own =
                             has_list || name.is_some_and(|name| self.is_asked_by_one(chat, name, event.rule));
-                        if holder.is_none() && is_own {
-                            self.welcome(connection, uid, event);
-                        } else if !has_list {
-                            self.learn_of_member(connection, event);
+                        let is_unclear = is_doubtful || holder.is_some_and(|holder| holder != connection.id);
+                        match (is_own && !is_unclear, has_list) {
+                            (true, _) => self.welcome(connection, uid, event),
+                            // Somebody of the same name: which of them it is cannot be told.
+                            (false, true) => self.doubt(connection),
+                            (false, false) => self.learn_of_member(connection, event),
                         }
                     }
                     _ => self.learn_of_member(connection, event),

@@ -257,6 +257,10 @@ pub enum Cause {
     EndUnseen,
     /// Somebody left before the time was up, long after it was sent to all others.
     LeftTooSoon,
+    /// The server refused something, and it is not known what.
+    RefusalUnclear,
+    /// Several said the same of whom it was not known who they are: which message is whose is not known.
+    SenderUnclear,
     /// What the chat speaks was not yet known, or changed.
     DialectUnknown,
     /// A bound of the observer was reached.
@@ -265,7 +269,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::BytesMissing,
         Self::CaptureLoss,
         Self::Unreadable,
@@ -273,6 +277,8 @@ impl Cause {
         Self::EndedTooSoon,
         Self::EndUnseen,
         Self::LeftTooSoon,
+        Self::RefusalUnclear,
+        Self::SenderUnclear,
         Self::DialectUnknown,
         Self::Limit,
     ];
@@ -287,6 +293,8 @@ impl Cause {
             Self::EndedTooSoon => "ended_too_soon",
             Self::EndUnseen => "end_unseen",
             Self::LeftTooSoon => "left_too_soon",
+            Self::RefusalUnclear => "refusal_unclear",
+            Self::SenderUnclear => "sender_unclear",
             Self::DialectUnknown => "dialect_unknown",
             Self::Limit => "limit",
         }

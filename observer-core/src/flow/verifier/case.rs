@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::ACKNOWLEDGMENT_DELAY_MAX;
 use crate::flow::Chat;
 use crate::flow::Uid;
-use crate::flow::verdict::{Latency, TriggerSeen};
+use crate::flow::verdict::{Causes, Deviation, Latency, TriggerSeen};
 use crate::record::ConnectionId;
 use crate::time::{MonotonicTime, Time};
 
@@ -42,6 +42,12 @@ pub(super) struct OpenCase {
     pub(super) timer: MonotonicTime,
     pub(super) is_overdue: bool,
     pub(super) is_complete: bool,
+    /// Whether it is the likeliest of what the server refused.
+    pub(super) may_be_refused: bool,
+    /// Why it is not known whether the server refused it.
+    pub(super) doubts: Causes,
+    /// Messages that came out of order: by which of the rules for that, and what is told of it.
+    pub(super) misordered: Vec<(usize, Deviation)>,
     /// Messages that are too much, and look like this case's.
     pub(super) extras: Vec<u64>,
     /// When the last of what had to come came.
@@ -56,7 +62,7 @@ pub(super) struct Slot {
     pub(super) expectation: usize,
     /// Whether it has to come.
     pub(super) is_required: bool,
-    /// Whether the connection may have left before, unseen.
+    /// Whether the connection may have left before, unseen, or have got it before.
     pub(super) is_doubtful: bool,
     /// When it left before it came, and whether it had all that it was sent until then.
     pub(super) left: Option<(Time, bool)>,
@@ -66,6 +72,10 @@ pub(super) struct Slot {
     pub(super) received: Option<Time>,
     /// Number of the message among all that fulfilled something, which is their order.
     pub(super) order: u64,
+    /// Whether that message may have been another case's as well.
+    pub(super) is_ambiguous: bool,
+    /// Whether that other case may be another sender's.
+    pub(super) is_guess: bool,
 }
 
 impl Slot {
@@ -80,12 +90,19 @@ impl Slot {
             sent: None,
             received: None,
             order: 0,
+            is_ambiguous: false,
+            is_guess: false,
         }
     }
 
     /// Whether it still has to come.
     pub(super) const fn is_open(&self) -> bool {
         self.is_required && self.received.is_none() && self.left.is_none() && !self.end_unseen
+    }
+
+    /// Whether it had to be sent, and was, and what came is of no other case: what may come need not have been sent.
+    pub(super) const fn is_sure(&self) -> bool {
+        self.is_required && self.sent.is_some() && !self.is_ambiguous
     }
 
     /// Whether it is one of those who were to get something, and did not leave without.
@@ -148,6 +165,9 @@ impl OpenCase {
             timer: overdue_at,
             is_overdue: false,
             is_complete: false,
+            may_be_refused: false,
+            doubts: Causes::NONE,
+            misordered: Vec::new(),
             extras: Vec::new(),
             last_time: begun,
             open,
@@ -207,6 +227,19 @@ impl OpenCase {
             slot.sent = Some(time);
             slot.order = order;
         });
+    }
+
+    /// What was sent may be another case's: it is equal. `is_guess`: of another sender's.
+    pub(super) fn note_ambiguous(&mut self, connection: ConnectionId, expectation: usize, is_guess: bool) {
+        self.change(connection, expectation, |slot| {
+            slot.is_ambiguous = true;
+            slot.is_guess |= is_guess;
+        });
+    }
+
+    /// What is to come on a connection may have come before.
+    pub(super) fn note_doubtful(&mut self, connection: ConnectionId, expectation: usize) {
+        self.change(connection, expectation, |slot| slot.is_doubtful = true);
     }
 
     /// It was acknowledged.

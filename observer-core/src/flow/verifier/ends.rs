@@ -13,6 +13,9 @@ use crate::record::{Connection, ConnectionId, Direction};
 use crate::time::Time;
 use crate::websocket::frame::Opcode;
 
+/// Messages to a connection that are remembered as guessed.
+const GUESSES_MAX: usize = 64;
+
 /// Rooms that a connection has left and may still get something of.
 const LEFT_ROOMS_MAX: usize = 8;
 
@@ -28,15 +31,29 @@ pub(super) struct End {
     pub(super) left: VecDeque<(Option<Box<str>>, Time)>,
     /// Whether its end was announced: by a close frame, a message, or the end itself.
     pub(super) is_leaving: bool,
-    pub(super) closed: bool,
+    /// Likewise, and not only by a message: whoever is there does not come again.
+    pub(super) is_closing: bool,
     /// By the direction that bytes travel in.
     streams: [Stream; 2],
-    /// Cases in which something is to come on this connection.
+    /// Cases in which something is to come on this connection, in their order.
     pub(super) expecting: VecDeque<u64>,
+    /// Keys of messages that it got, each of which may be another sender's case than the one that it was taken for.
+    guesses: VecDeque<Guess>,
+    /// The last of those that are forgotten.
+    guess_forgotten: Option<Guess>,
     /// Cases that this connection began, in their order.
     pub(super) own: VecDeque<u64>,
     /// Messages from the server that no case explained, in their order.
     pub(super) extras: VecDeque<u64>,
+}
+
+/// A message that was taken for one of several senders' case.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guess {
+    pub(super) at: Time,
+    pub(super) key: u64,
+    /// The last case that had begun by then.
+    pub(super) last: u64,
 }
 
 /// One direction of a connection.
@@ -54,6 +71,8 @@ pub(super) struct Stream {
     pub(super) gap: Option<Time>,
     /// When the last message came that cannot be read.
     pub(super) unreadable: Option<Time>,
+    /// The last case of which something may have come that was not seen.
+    pub(super) unsure_to: u64,
 }
 
 impl End {
@@ -72,9 +91,11 @@ impl End {
             room_is_known: false,
             left: VecDeque::new(),
             is_leaving: false,
-            closed: false,
+            is_closing: false,
             streams: Default::default(),
             expecting: VecDeque::new(),
+            guesses: VecDeque::new(),
+            guess_forgotten: None,
             own: VecDeque::new(),
             extras: VecDeque::new(),
         }
@@ -108,7 +129,7 @@ impl End {
             self.note_left_room(now);
         }
         if person.standing == Standing::Member {
-            self.is_leaving &= self.closed;
+            self.is_leaving &= self.is_closing;
             self.party.name = person.name.clone().or_else(|| self.party.name.take());
             self.party.uid = person.uid.clone().or_else(|| self.party.uid.take());
             self.room.clone_from(&person.room);
@@ -143,6 +164,27 @@ impl End {
     /// Whether it was a member of anything since then, and is no longer.
     pub(super) fn was_member_since(&self, since: Time) -> bool {
         self.left.iter().any(|(_, at)| at.monotonic >= since.monotonic)
+    }
+
+    /// A message may have been another sender's case than the one that it was taken for.
+    pub(super) fn note_guess(&mut self, guess: Guess) {
+        if self.guesses.len() >= GUESSES_MAX {
+            self.guess_forgotten = self.guesses.pop_front();
+        }
+        self.guesses.push_back(guess);
+    }
+
+    /// The last case with this key of which something may have been taken for another's, or 0.
+    pub(super) fn guessed_to(&self, key: u64) -> u64 {
+        self.guesses.iter().rev().find(|guess| guess.key == key).map_or(0, |guess| guess.last)
+    }
+
+    /// Whether what has one of these keys may have been taken for something else since then, or that for it.
+    pub(super) fn has_guessed(&self, mut keys: impl Iterator<Item = u64>, since: Time) -> bool {
+        let is_since = |guess: &Guess| guess.at.monotonic >= since.monotonic;
+        self.guess_forgotten.as_ref().is_some_and(is_since)
+            || (!self.guesses.is_empty()
+                && keys.any(|key| self.guesses.iter().any(|guess| guess.key == key && is_since(guess))))
     }
 
     /// What of it cannot be known since then, of one direction.

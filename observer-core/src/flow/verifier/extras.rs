@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use super::case::after;
+use super::keys::Key;
+use super::matching::About;
 use super::{
     EARLIER_MAX, EXTRAS_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, Link, Seen, Tell, Timer, UNKNOWN_MAX,
     Verifier, remove_from,
 };
 use crate::flow::members::Members;
-use crate::flow::verdict::{Fault, Quote};
+use crate::flow::verdict::{Cause, Causes, Fault, Quote};
 use crate::time::Time;
 
 impl Verifier {
@@ -29,26 +31,40 @@ impl Verifier {
                 if begun.is_some_and(|begun| begun.since(extra.time) > EARLIER_MAX || extra.time > begun) {
                     continue;
                 }
-                let Some(expectation) = extra.keys.iter().find(|(it, _, _)| it == key).map(|(_, _, it)| *it)
-                else {
-                    continue;
-                };
+                let Some(found) = extra.keys.iter().find(|it| it.key == *key) else { continue };
+                let expectation = found.expectation;
                 let Some(case) = self.cases.get(&number) else { return };
+                let about = self.about(extra.uid.as_ref(), extra.chat, members);
+                if !self.may_be_of(case, found, &about) {
+                    continue;
+                }
                 let flow = rules.dialects().get(case.dialect).and_then(|it| it.flows.flows.get(case.flow));
                 let takes = match case.slot(extra.connection, expectation) {
                     Some(slot) => slot.sent.is_none(),
                     None => flow
                         .is_some_and(|flow| self.may_get(case, flow, expectation, extra.connection, members)),
                 };
-                if takes && let Some(extra) = self.remove_extra(candidate) {
-                    self.note_sent(number, expectation, extra.connection, extra.time, extra.stream_end);
+                if !takes {
+                    continue;
+                }
+                // It came before: something else that was not seen may have begun it.
+                let connection = extra.connection;
+                if self.may_be_explained(candidate).is_empty()
+                    && let Some(extra) = self.remove_extra(candidate)
+                {
+                    self.note_sent(number, expectation, connection, extra.time, extra.stream_end);
+                    if let Some(case) = self.cases.get_mut(&number) {
+                        case.note_ambiguous(connection, expectation, false);
+                    }
+                } else if let Some(case) = self.cases.get_mut(&number) {
+                    case.note_doubtful(connection, expectation);
                 }
             }
         }
     }
 
     /// Keeps a message that nothing explains, until it is sure that nothing will.
-    pub(super) fn park(&mut self, seen: Seen<'_>, keys: Vec<(u64, usize, usize)>, tell: Tell<'_>) {
+    pub(super) fn park(&mut self, seen: Seen<'_>, keys: Vec<Key>, about: &About, tell: Tell<'_>) {
         if self.is_closing_down {
             return;
         }
@@ -62,15 +78,20 @@ impl Verifier {
             }
             self.judge_extra(oldest, tell);
         }
-        let again = keys.iter().find_map(|(key, _, expectation)| {
-            let mut cases = self.cases_of(*key).rev().take(LOOKED_BACK);
-            let case = cases.find(|case| case.slot(seen.connection, *expectation).is_some())?;
-            Some(Link { case: case.number, expectation: *expectation, fault: Fault::Duplicated })
+        let again = keys.iter().find_map(|key| {
+            let mut cases = self
+                .cases_of(key.key)
+                .rev()
+                .take(LOOKED_BACK)
+                .filter(|case| self.may_be_of(case, key, about));
+            let case = cases.find(|case| case.slot(seen.connection, key.expectation).is_some())?;
+            Some(Link { case: case.number, expectation: key.expectation, fault: Fault::Duplicated })
         });
         let link = again.or_else(|| {
-            keys.iter().find_map(|(key, _, expectation)| {
-                let case = self.cases_of(*key).next_back()?;
-                Some(Link { case: case.number, expectation: *expectation, fault: Fault::Unexpected })
+            keys.iter().find_map(|key| {
+                let mut cases = self.cases_of(key.key).rev().take(LOOKED_BACK);
+                let case = cases.find(|case| self.may_be_of(case, key, about))?;
+                Some(Link { case: case.number, expectation: key.expectation, fault: Fault::Unexpected })
             })
         });
         self.last_number += 1;
@@ -78,7 +99,7 @@ impl Verifier {
         if let Some(case) = link.and_then(|link| self.cases.get_mut(&link.case)) {
             case.extras.push(number);
         }
-        for (key, _, _) in &keys {
+        for Key { key, .. } in &keys {
             self.extras_by_key.entry(*key).or_default().push_back(number);
         }
         if let Some(end) = self.ends.get_mut(&seen.connection) {
@@ -89,6 +110,9 @@ impl Verifier {
             }
             stream.extras.extend(seen.stream_end.map(|end| (end, number)));
         }
+        // Not all that it may be of was looked at.
+        let has_more = |key: &Key| self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
+        let doubts = if keys.iter().any(has_more) { Cause::Limit.into() } else { Causes::NONE };
         let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
         self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
         let extra = Extra {
@@ -105,13 +129,14 @@ impl Verifier {
             received: None,
             hold,
             link,
+            doubts,
         };
         self.extras.insert(number, extra);
     }
 
     pub(super) fn remove_extra(&mut self, number: u64) -> Option<Extra> {
         let extra = self.extras.remove(&number)?;
-        for (key, _, _) in &extra.keys {
+        for Key { key, .. } in &extra.keys {
             remove_from(&mut self.extras_by_key, *key, number);
         }
         if let Some(end) = self.ends.get_mut(&extra.connection) {

@@ -3,13 +3,14 @@
 //! Owns the judging: of what is missing, what is too much, what is out of order, and of what cannot be told. Must not know
 //! how anything was matched. Bounded by [`DEVIATIONS_MAX`] a case.
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{OpenCase, Slot};
 use super::plan::direction_of;
-use super::{ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier};
+use super::{
+    ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier, before_by,
+};
 use crate::flow::dialect::Dialect;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times};
 use crate::flow::members::{Members, Standing};
@@ -18,7 +19,7 @@ use crate::flow::verdict::{
     Told, TriggerSeen,
 };
 use crate::record::{Connection, ConnectionClosed, ConnectionId, Direction, How};
-use crate::time::{MonotonicTime, Time};
+use crate::time::Time;
 
 /// What was found of a case.
 #[derive(Debug, Default)]
@@ -42,10 +43,14 @@ impl Judgement {
         self.keep(deviation);
     }
 
-    /// Something that cannot be told, and why.
-    fn doubt(&mut self, deviation: Deviation, causes: Causes) {
-        self.causes = self.causes.and(causes);
-        self.keep(deviation);
+    /// What is wrong, if nothing speaks against it; else it cannot be told, and that is why.
+    fn add_or_doubt(&mut self, deviation: Deviation, causes: Causes) {
+        if causes.is_empty() {
+            self.add(deviation);
+        } else {
+            self.causes = self.causes.and(causes);
+            self.keep(deviation);
+        }
     }
 
     fn keep(&mut self, deviation: Deviation) {
@@ -102,6 +107,7 @@ impl Verifier {
                 }
             }
         }
+        self.judge_orders(&case, tell);
         self.tell(Stage::Verdict, &case, &judgement, tell);
     }
 
@@ -173,7 +179,9 @@ impl Verifier {
             let was_sent_late = slot.sent.is_none_or(|sent| sent.since(begun) >= flow.within);
             let is_slow = slot.sent.is_some_and(|sent| received.since(sent) > ACKNOWLEDGMENT_DELAY_MAX);
             if slot.is_required && received.since(begun) >= flow.within && (was_sent_late || is_slow) {
-                judgement.add(self.deviation(Fault::Late, slot, expected, None));
+                let deviation = self.deviation(Fault::Late, slot, expected, None);
+                // It may have come before, unseen, and this be another that is equal.
+                judgement.add_or_doubt(deviation, self.may_have_come(case, flow, slot, expected));
             }
             return;
         }
@@ -202,7 +210,7 @@ impl Verifier {
                 return;
             }
             // One sender's messages are handled in their order: this one was, while its recipient was there.
-            if !self.has_later_of_sender(case, slot.connection) {
+            if !self.was_passed_over(case, slot.connection, expected) {
                 let is_late = |sent: Time| left_at.since(sent) >= SURE_AFTER;
                 if !was_idle || !case.others_sent(slot).is_some_and(is_late) {
                     return;
@@ -210,13 +218,22 @@ impl Verifier {
                 causes = causes.with(Cause::LeftTooSoon);
             }
         }
-        let direction = direction_of(flow, expected.to);
-        causes = causes.and(cause).and(self.lost_since(begun));
+        causes = causes.and(cause).and(case.doubts).and(self.may_have_come(case, flow, slot, expected));
+        // It may have left, or gone elsewhere, unseen.
         if let Some(end) = self.ends.get(&slot.connection) {
-            causes = causes.and(end.is_unsure_since(direction, begun));
+            causes = causes.and(end.is_unsure_since(Direction::ClientToServer, begun));
         }
         if slot.end_unseen {
             causes = causes.with(Cause::EndUnseen);
+        }
+        // It may have been refused: who was to be told so left, or was told unseen.
+        if case.trigger.direction.is_some() && case.slots().iter().all(|it| it.sent.is_none()) {
+            let sender = self.ends.get(&case.sender);
+            if sender.is_none_or(|end| end.is_closing) {
+                causes = causes.with(Cause::LeftTooSoon);
+            }
+            let answers = case.trigger.direction.map_or(Direction::ServerToClient, Direction::reverse);
+            causes = causes.and(sender.map_or(Causes::NONE, |end| end.is_unsure_since(answers, begun)));
         }
         if slot.is_doubtful {
             causes = causes.with(Cause::BytesMissing);
@@ -225,20 +242,36 @@ impl Verifier {
             judgement.missed.insert(slot.connection);
         }
         let deviation = self.deviation(fault, slot, expected, seen);
-        if causes.is_empty() {
-            judgement.add(deviation);
-        } else {
-            judgement.doubt(deviation, causes);
-        }
+        judgement.add_or_doubt(deviation, causes);
     }
 
-    /// Whether a connection was sent something of a case that the same sender began later.
-    fn has_later_of_sender(&self, case: &OpenCase, connection: ConnectionId) -> bool {
-        let own = self.ends.get(&case.sender).map(|end| &end.own);
-        let later = own.into_iter().flatten().rev().take_while(|later| **later > case.number);
-        later
-            .filter_map(|later| self.cases.get(later))
-            .any(|later| later.slots_of(connection).any(|slot| slot.sent.is_some()))
+    /// Why what is to come on a connection may have come all the same: unseen, or taken for somebody else's.
+    fn may_have_come(&self, case: &OpenCase, flow: &Flow, slot: &Slot, expected: &Expectation) -> Causes {
+        let begun = case.trigger.time;
+        let mut causes = self.lost_since(begun);
+        if let Some(end) = self.ends.get(&slot.connection) {
+            causes = causes.and(end.is_unsure_since(direction_of(flow, expected.to), begun));
+            if end.has_guessed(case.keys.iter().copied(), before_by(begun, LOST_AFTER_LEAST)) {
+                causes = causes.with(Cause::SenderUnclear);
+            }
+        }
+        causes
+    }
+
+    /// Whether a connection was surely sent something of a case that the same sender began later, which is asked to
+    /// come later.
+    fn was_passed_over(&self, case: &OpenCase, connection: ConnectionId, expected: &Expectation) -> bool {
+        let Some(sender) = self.ends.get(&case.sender) else { return false };
+        // What is equal is another sender's, where it does not say whose it is.
+        let is_own = expected.same.contains(&Part::User) && case.sender_uid.is_some();
+        let since = before_by(case.trigger.time, LOST_AFTER_LEAST);
+        let orders = self.rules.dialects().get(case.dialect).into_iter().flat_map(|it| &it.flows.orders);
+        is_own
+            && sender.is_unsure_since(Direction::ClientToServer, since).is_empty()
+            && orders.filter(|order| order.among == Among::Sender).any(|order| {
+                expected.kinds.iter().all(|kind| order.kinds.contains(kind))
+                    && self.later_of_sender(case.number, case.sender, connection, &order.kinds).is_some()
+            })
     }
 
     /// What a connection was sent that looks like what it was to get, but for what it says.
@@ -251,6 +284,7 @@ impl Verifier {
                     _ => true,
                 };
                 extra.link.is_none()
+                    && self.may_be_explained(*number).is_empty()
                     && extra.time >= case.trigger.time
                     && extra.dialect == case.dialect
                     && expected.kinds.contains(&extra.kind)
@@ -297,7 +331,7 @@ impl Verifier {
         }
     }
 
-    fn lost_since(&self, since: Time) -> Causes {
+    pub(super) fn lost_since(&self, since: Time) -> Causes {
         match self.last_loss {
             Some(at) if at.monotonic >= since.monotonic => Cause::CaptureLoss.into(),
             _ => Causes::NONE,
@@ -305,12 +339,17 @@ impl Verifier {
     }
 
     /// Why something that was not seen may explain a message.
-    fn may_be_explained(&self, number: u64) -> Causes {
+    pub(super) fn may_be_explained(&self, number: u64) -> Causes {
         let Some(extra) = self.extras.get(&number) else { return Causes::NONE };
-        let since = before(extra.time, extra.hold);
+        let since = before_by(extra.time, extra.hold);
         let chat = self.chats.get(&extra.chat);
         let mut causes =
             self.lost_since(since).and(chat.map_or(Causes::NONE, |chat| chat.may_explain(since)));
+        causes = causes.and(extra.doubts);
+        let keys = extra.keys.iter().map(|key| key.key);
+        if self.ends.get(&extra.connection).is_some_and(|end| end.has_guessed(keys, since)) {
+            causes = causes.with(Cause::SenderUnclear);
+        }
         // Whoever is said to have sent it may be connected where nobody looks.
         let is_known =
             |uid| self.ends.values().any(|end| end.chat == extra.chat && end.party.uid.as_ref() == Some(uid));
@@ -407,7 +446,7 @@ impl Verifier {
     ) {
         let Some(end) = self.ends.get(&seen.connection) else { return };
         let asks = members.of(seen.connection).is_some_and(|person| person.name_or_claim().is_some());
-        let since = before(seen.time, LOST_AFTER_LEAST);
+        let since = before_by(seen.time, LOST_AFTER_LEAST);
         let is_outside = end.standing == Standing::Outside && !asks && !end.was_member_since(since);
         let party = end.party.clone();
         let rules = Arc::clone(&self.rules);
@@ -434,17 +473,20 @@ impl Verifier {
         }
     }
 
-    /// A message fulfilled something: whether it came in order.
-    pub(super) fn count_orders(&mut self, seen: Seen<'_>, number: u64, orders: &[usize], tell: Tell<'_>) {
+    /// A message fulfilled something: whether it came in order. If not, the case tells of it at its end.
+    pub(super) fn count_orders(&mut self, seen: Seen<'_>, number: u64, orders: &[usize]) {
         if orders.is_empty() {
             return;
         }
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
+        let Some(case) = self.cases.get(&number) else { return };
+        let (sender, is_known) = (case.sender, case.slots_of(seen.connection).any(Slot::is_sure));
         for order in orders {
             let Some(rule) = dialect.flows.orders.get(*order) else { continue };
             let before = match rule.among {
-                Among::Sender => self.later_of_sender(number, seen.connection, &rule.kinds),
+                _ if !is_known => None,
+                Among::Sender => self.later_of_sender(number, sender, seen.connection, &rule.kinds),
                 Among::Room => self.otherwise_in_room(number, seen.connection, &rule.kinds),
             };
             let flows = &dialect.flows;
@@ -464,14 +506,37 @@ impl Verifier {
                 sent: Some(seen.time),
                 received: None,
             };
-            let Some(trigger) = self.cases.get(&number).map(|case| case.trigger.clone()) else { continue };
-            self.find(dialect, place, &rule.name, seen.dialect, &trigger, deviation, Causes::NONE, tell);
+            if let Some(case) = self.cases.get_mut(&number) {
+                case.misordered.push((*order, deviation));
+            }
+        }
+    }
+
+    /// What came out of order of a case that is over.
+    fn judge_orders(&mut self, case: &OpenCase, tell: Tell<'_>) {
+        let rules = Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(case.dialect) else { return };
+        let flows = &dialect.flows;
+        let first = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len();
+        // Of equal messages an earlier one may have come unseen, or have been said unseen.
+        let begun = case.trigger.time;
+        let since = before_by(begun, LOST_AFTER_LEAST);
+        let said =
+            self.ends.get(&case.sender).map(|end| end.is_unsure_since(Direction::ClientToServer, since));
+        let unseen = said.unwrap_or_default().and(self.lost_since(since));
+        for (order, deviation) in &case.misordered {
+            let Some(rule) = flows.orders.get(*order) else { continue };
+            let end = self.ends.get(&deviation.party.connection);
+            let causes = unseen
+                .and(end.map_or(Causes::NONE, |end| end.is_unsure_since(Direction::ServerToClient, begun)));
+            let (place, trigger) = (first + order, &case.trigger);
+            self.find(dialect, place, &rule.name, case.dialect, trigger, deviation.clone(), causes, tell);
         }
     }
 
     fn has_of(case: &OpenCase, connection: ConnectionId, kinds: &[Box<str>], flow: &Flow) -> Option<u64> {
         case.slots_of(connection)
-            .filter(|slot| slot.sent.is_some())
+            .filter(|slot| slot.is_sure())
             .find(|slot| {
                 let expected = flow.expect.get(slot.expectation);
                 expected.is_some_and(|expected| expected.kinds.iter().any(|kind| kinds.contains(kind)))
@@ -484,8 +549,13 @@ impl Verifier {
     }
 
     /// A case that the same sender began later, of which this connection has its message already.
-    fn later_of_sender(&self, number: u64, connection: ConnectionId, kinds: &[Box<str>]) -> Option<u64> {
-        let sender = self.cases.get(&number)?.sender;
+    fn later_of_sender(
+        &self,
+        number: u64,
+        sender: ConnectionId,
+        connection: ConnectionId,
+        kinds: &[Box<str>],
+    ) -> Option<u64> {
         let own = &self.ends.get(&sender)?.own;
         own.iter().rev().take_while(|later| **later > number).take(LOOKED_BACK).copied().find(|later| {
             self.cases.get(later).is_some_and(|case| {
@@ -580,12 +650,6 @@ fn trigger_of(seen: Seen<'_>, party: Party) -> TriggerSeen {
         room: seen.event.room.as_deref().map(Into::into),
         content: seen.event.content.as_deref().map(Quote::of),
     }
-}
-
-/// The moment so long before another.
-fn before(time: Time, duration: Duration) -> Time {
-    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    Time { monotonic: MonotonicTime(time.monotonic.0.saturating_sub(nanoseconds)), ..time }
 }
 
 /// A connection of which nothing is known any more.

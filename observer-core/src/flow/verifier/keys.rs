@@ -26,6 +26,16 @@ pub(super) struct Place {
     pub(super) connection: Option<ConnectionId>,
 }
 
+/// A key of a message, with what it may fulfil.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) key: u64,
+    pub(super) flow: usize,
+    pub(super) expectation: usize,
+    /// Whether it leaves open whom the message is about: that of a case whose sender was not known when it began.
+    pub(super) is_of_anybody: bool,
+}
+
 /// What began a flow, as far as keys are made of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beginning<'a> {
@@ -82,13 +92,13 @@ impl Keys {
         keys
     }
 
-    /// The key of a message, with and without the uid of the user whom it is about: whose it was may not have been known.
+    /// The keys of a message: with the uid of the user whom it is about and, where that has to be the same, without.
     pub(super) fn of_message(
         &self,
         place: Place,
         expectation: &Expectation,
         event: &Event<'_>,
-    ) -> [Option<u64>; 2] {
+    ) -> impl Iterator<Item = Key> + use<> {
         let user = event.user.as_ref();
         let key = |uid: Option<&Uid>| {
             self.key(place, expectation, |part, hasher| match part {
@@ -102,7 +112,10 @@ impl Keys {
         };
         let uid = user.and_then(|user| user.uid.as_ref());
         let is_asked = expectation.same.contains(&Part::User);
-        [Some(key(uid)), uid.filter(|_| is_asked).map(|_| key(None))]
+        let keys = [(Some(key(uid)), false), (uid.filter(|_| is_asked).map(|_| key(None)), true)];
+        let Place { flow, expectation, .. } = place;
+        keys.into_iter()
+            .filter_map(move |(key, is_of_anybody)| Some(Key { key: key?, flow, expectation, is_of_anybody }))
     }
 
     fn key(

@@ -7,14 +7,25 @@
 use std::sync::Arc;
 
 use super::case::OpenCase;
-use super::keys::Place;
+use super::ends::Guess;
+use super::keys::{Key, Place};
 use super::plan::direction_of;
 use super::{LOOKED_BACK, Seen, Tell, Verifier};
+use crate::flow::Chat;
+use crate::flow::event::{Recipient, Uid};
 use crate::flow::flows::{Flow, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{Causes, Outcome, Stage};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
+
+/// The user whom a message is about.
+#[derive(Debug)]
+pub(super) struct About {
+    uid: Option<Uid>,
+    /// Where they are, as far as that is known.
+    connection: Option<ConnectionId>,
+}
 
 impl Verifier {
     /// A message that may be expected. Whether it was.
@@ -33,27 +44,41 @@ impl Verifier {
                 expectation: *expectation,
                 connection: (expected.to == Whom::Sender).then_some(seen.connection),
             };
-            let of_message = self.keys.of_message(place, expected, seen.event);
-            keys.extend(of_message.into_iter().flatten().map(|key| (key, *flow, *expectation)));
+            keys.extend(self.keys.of_message(place, expected, seen.event));
         }
-        let waiting = keys.iter().find_map(|(key, _, expectation)| {
-            Some((self.waiting(*key, *expectation, seen.connection)?, *expectation))
+        let about =
+            self.about(seen.event.user.as_ref().and_then(|user| user.uid.as_ref()), seen.chat, members);
+        // Whose it surely is goes before whose it may be, and who has to get it before who may.
+        let waiting = keys.iter().filter_map(|key| {
+            let (is_unsure, number) = self.waiting(key, &about, seen.connection, seen.direction)?;
+            let case = self.cases.get(&number)?;
+            let is_required = case.slot(seen.connection, key.expectation)?.is_required;
+            Some((self.is_guess(number, key), !is_required, is_unsure, number, key.expectation))
         });
-        let may_come = || {
-            keys.iter().find_map(|(key, flow, expectation)| {
-                let rule = dialect.flows.flows.get(*flow)?;
-                let mut cases = self.cases_of(*key).rev().take(LOOKED_BACK);
-                cases
-                    .find(|case| {
-                        case.slot(seen.connection, *expectation).is_none()
-                            && self.may_get(case, rule, *expectation, seen.connection, members)
-                    })
-                    .map(|case| (case.number, *expectation))
-            })
-        };
-        if let Some((number, expectation)) = waiting.or_else(may_come) {
+        let may_come = keys.iter().filter_map(|key| {
+            let rule = dialect.flows.flows.get(key.flow)?;
+            let of_key = self.cases_of(key.key).rev().take(LOOKED_BACK).filter(|case| {
+                case.slot(seen.connection, key.expectation).is_none()
+                    && self.may_be_of(case, key, &about)
+                    && self.may_get(case, rule, key.expectation, seen.connection, members)
+            });
+            let first = of_key.map(|case| case.number).min();
+            first.map(|number| (self.is_guess(number, key), true, false, number, key.expectation))
+        });
+        if let Some((is_guess, .., number, expectation)) = waiting.chain(may_come).min() {
+            let sender = self.cases.get(&number).map(|case| case.sender);
+            let has_rival = is_guess
+                && self.has_other(&keys, &about, |case| sender.is_some_and(|sender| case.sender != sender));
+            let is_ambiguous = is_guess || self.has_other(&keys, &about, |case| case.number != number);
             self.note_sent(number, expectation, seen.connection, seen.time, seen.stream_end);
-            self.count_orders(seen, number, &of_kind.orders, tell);
+            if is_ambiguous && let Some(case) = self.cases.get_mut(&number) {
+                case.note_ambiguous(seen.connection, expectation, has_rival);
+            }
+            let (now, last) = (self.now, self.last_number);
+            if has_rival && let Some(end) = self.ends.get_mut(&seen.connection) {
+                keys.iter().for_each(|key| end.note_guess(Guess { at: now, key: key.key, last }));
+            }
+            self.count_orders(seen, number, &of_kind.orders);
             for unsolicited in &of_kind.unsolicited {
                 let place = dialect.flows.flows.len() + dialect.flows.nevers.len() + unsolicited;
                 if let Some(totals) = self.totals_of(seen.dialect, place) {
@@ -64,16 +89,17 @@ impl Verifier {
             return true;
         }
         // Once or more often: this is more often.
-        let is_welcome = |(key, flow, expectation): &(u64, usize, usize)| {
-            let expected = dialect.flows.flows.get(*flow).and_then(|rule| rule.expect.get(*expectation));
-            expected.is_some_and(|expected| expected.times == Times::AtLeastOnce)
-                && self.cases_of(*key).any(|case| case.slot(seen.connection, *expectation).is_some())
+        let is_welcome = |key: &Key| {
+            let flow = dialect.flows.flows.get(key.flow);
+            flow.and_then(|flow| flow.expect.get(key.expectation))
+                .is_some_and(|expected| expected.times == Times::AtLeastOnce)
+                && self.cases_of(key.key).any(|case| case.slot(seen.connection, key.expectation).is_some())
         };
         if keys.iter().any(is_welcome) {
             return true;
         }
         if seen.direction == Direction::ServerToClient {
-            self.park(seen, keys, tell);
+            self.park(seen, keys, &about, tell);
         }
         false
     }
@@ -82,21 +108,58 @@ impl Verifier {
         self.by_key.get(&key).into_iter().flatten().filter_map(|number| self.cases.get(number))
     }
 
-    /// The first case with a key in which this connection still waits for it.
-    pub(super) fn waiting(&self, key: u64, expectation: usize, connection: ConnectionId) -> Option<u64> {
-        let waits = |number: &&u64| {
-            let slot = self.cases.get(number).and_then(|case| case.slot(connection, expectation));
-            slot.is_some_and(|slot| slot.sent.is_none())
+    /// Whether a message may as well be of a case like that. Of many it may.
+    fn has_other(&self, keys: &[Key], about: &About, is_other: impl Fn(&OpenCase) -> bool) -> bool {
+        keys.iter().any(|key| {
+            let cases = self.cases_of(key.key);
+            let has_more = self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
+            has_more || { cases }.any(|case| is_other(case) && self.may_be_of(case, key, about))
+        })
+    }
+
+    /// The first case with a key in which this connection still waits for it, and whether it may have come already,
+    /// unseen: of those of which it cannot, if there is any. Of equal messages any may be the one that did not come.
+    fn waiting(
+        &self,
+        key: &Key,
+        about: &About,
+        connection: ConnectionId,
+        direction: Direction,
+    ) -> Option<(bool, u64)> {
+        let waits = |number: &u64| {
+            self.cases.get(number).is_some_and(|case| {
+                case.slot(connection, key.expectation).is_some_and(|slot| slot.sent.is_none())
+                    && case.keys.contains(&key.key)
+                    && self.may_be_of(case, key, about)
+            })
         };
-        let of_key = self.by_key.get(&key)?;
-        let of_end = &self.ends.get(&connection)?.expecting;
+        let end = self.ends.get(&connection)?;
+        let of_key = self.by_key.get(&key.key)?;
         // Either list has it; the shorter one is looked through.
-        if of_key.len() <= of_end.len() {
-            of_key.iter().find(waits).copied()
-        } else {
-            let has_key = |number: &&u64| self.cases.get(number).is_some_and(|case| case.keys.contains(&key));
-            of_end.iter().filter(has_key).find(waits).copied()
-        }
+        let list = if of_key.len() > end.expecting.len() { &end.expecting } else { of_key };
+        let unsure_to = end.seen(direction).unsure_to.max(self.unsure_to).max(end.guessed_to(key.key));
+        let sure = list.partition_point(|number| *number <= unsure_to);
+        let number = list.range(sure..).chain(list.range(..sure)).copied().find(waits)?;
+        Some((number <= unsure_to, number))
+    }
+
+    /// What is known of the user whom a message is about.
+    pub(super) fn about(&self, uid: Option<&Uid>, chat: Chat, members: &Members) -> About {
+        About { uid: uid.cloned(), connection: uid.and_then(|uid| members.by_uid(chat, uid)) }
+    }
+
+    /// Whether a message may be of a case by whom it is about, where its key leaves that open.
+    pub(super) fn may_be_of(&self, case: &OpenCase, key: &Key, about: &About) -> bool {
+        let sender = self.ends.get(&case.sender).and_then(|end| end.party.uid.as_ref());
+        !key.is_of_anybody
+            || (sender.is_none_or(|sender| Some(sender) == about.uid.as_ref())
+                && about.connection.is_none_or(|connection| connection == case.sender))
+    }
+
+    /// Whether it is not known of a case that may be of this key whose it is.
+    fn is_guess(&self, number: u64, key: &Key) -> bool {
+        let sender = self.cases.get(&number).and_then(|case| self.ends.get(&case.sender));
+        key.is_of_anybody && sender.is_none_or(|sender| sender.party.uid.is_none())
     }
 
     /// Whether a connection may get something of a case though it did not have to when that began.
@@ -115,7 +178,14 @@ impl Verifier {
             || case.unknown.contains(&connection);
         match expected.to {
             Whom::Sender => connection == case.sender,
-            Whom::Recipient => case.is_unresolved && (is_unknown || end.party.uid.is_none()),
+            // Whose uid that is may have become known meanwhile.
+            Whom::Recipient => {
+                let is_meant = match (&case.trigger.to, &end.party.uid) {
+                    (Some(Recipient::Uid(to)), Some(uid)) => to == uid,
+                    _ => is_unknown,
+                };
+                case.is_unresolved && is_meant
+            }
             Whom::Others if connection == case.sender => false,
             Whom::Members | Whom::Others => {
                 let Some(room) = &case.room else { return true };
@@ -151,13 +221,12 @@ impl Verifier {
             self.slots += 1;
         }
         case.note_sent(connection, expectation, time, order);
+        let waits = case.waits_for(connection);
         let (dialect, flow) = (case.dialect, case.flow);
         let direction = self.direction_of(dialect, flow, expectation);
         let Some(end) = self.ends.get_mut(&connection) else { return };
-        let cases = &self.cases;
-        let is_done = |first: &u64| cases.get(first).is_none_or(|case| !case.waits_for(connection));
-        while end.expecting.front().is_some_and(is_done) {
-            end.expecting.pop_front();
+        if !waits && let Ok(place) = end.expecting.binary_search(&number) {
+            end.expecting.remove(place);
         }
         let stream = end.stream(direction);
         let (received_to, received_at) = stream.received;

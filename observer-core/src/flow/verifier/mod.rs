@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use self::case::OpenCase;
 use self::ends::{ChatState, Early, End};
-use self::keys::Keys;
+use self::keys::{Key, Keys};
 use self::plan::Plan;
 use super::dialect::{Act, Dialect};
 use super::event::{Event, Recipient, Uid};
@@ -104,6 +104,8 @@ pub struct Verifier {
     last_order: u64,
     /// When packets were last known to be lost, of whichever connections.
     last_loss: Option<Time>,
+    /// The last case of which something may have been lost then.
+    unsure_to: u64,
     capture_losses: u64,
     trusts_sent: bool,
     /// Whether nothing begins any more.
@@ -145,13 +147,14 @@ struct Extra {
     uid: Option<Uid>,
     to: Option<Recipient>,
     content: Option<Quote>,
-    /// Each key that it has, with flow and expectation.
-    keys: Vec<(u64, usize, usize)>,
+    keys: Vec<Key>,
     stream_end: Option<u64>,
     received: Option<Time>,
     /// How long it may go unexplained.
     hold: Duration,
     link: Option<Link>,
+    /// Why it is not known whether it is too much.
+    doubts: Causes,
 }
 
 /// The case that a message looks like one too many of.
@@ -214,6 +217,7 @@ impl Verifier {
             last_number: 0,
             last_order: 0,
             last_loss: None,
+            unsure_to: 0,
             capture_losses: 0,
             trusts_sent: false,
             is_closing_down: false,
@@ -261,11 +265,12 @@ impl Verifier {
             }
             Kind::Gap(gap) => {
                 if matches!(gap.cause, GapCause::CaptureLoss | GapCause::NeverSeen) {
-                    self.last_loss = Some(self.now);
+                    self.note_loss();
                 }
-                let now = self.now;
+                let (now, last) = (self.now, self.last_number);
                 if let Some(end) = self.ends.get_mut(&connection.id) {
-                    end.stream(gap.direction).gap = Some(now);
+                    let stream = end.stream(gap.direction);
+                    (stream.gap, stream.unsure_to) = (Some(now), last);
                     end.refresh(members, now);
                 }
                 if gap.direction == Direction::ClientToServer {
@@ -282,6 +287,9 @@ impl Verifier {
                 return self.handle_message(record, connection, message, members, tell);
             }
             Kind::Frame(frame) if frame.header.opcode == Opcode::Close => {
+                if let Some(end) = self.ends.get_mut(&connection.id) {
+                    end.is_closing = true;
+                }
                 self.leave(connection.id, members, tell);
             }
             Kind::Received(received) => {
@@ -347,8 +355,13 @@ impl Verifier {
     fn note_losses(&mut self, packets: u64) {
         if packets > self.capture_losses {
             self.capture_losses = packets;
-            self.last_loss = Some(self.now);
+            self.note_loss();
         }
+    }
+
+    const fn note_loss(&mut self) {
+        self.last_loss = Some(self.now);
+        self.unsure_to = self.last_number;
     }
 
     fn meet(&mut self, connection: &Connection) {
@@ -425,9 +438,10 @@ impl Verifier {
     }
 
     fn note_unreadable(&mut self, connection: ConnectionId, chat: Chat, direction: Direction) {
-        let now = self.now;
+        let (now, last) = (self.now, self.last_number);
         if let Some(end) = self.ends.get_mut(&connection) {
-            end.stream(direction).unreadable = Some(now);
+            let stream = end.stream(direction);
+            (stream.unreadable, stream.unsure_to) = (Some(now), last);
         }
         if direction == Direction::ClientToServer {
             self.chats.entry(chat).or_default().client_unreadable = Some(now);
@@ -533,6 +547,9 @@ impl Verifier {
 
     fn handle_case_timeout(&mut self, number: u64, tell: Tell<'_>) {
         let now = self.now.monotonic;
+        if self.is_refused_at_last(number, tell) {
+            return;
+        }
         let Some(case) = self.cases.get_mut(&number) else { return };
         if case.is_complete || (!case.is_overdue && case.is_fulfilled_as_known()) {
             if !case.is_complete {
@@ -579,7 +596,7 @@ impl Verifier {
             }
         }
         let Some(end) = self.ends.get_mut(&connection.id) else { return };
-        end.closed = true;
+        end.is_closing = true;
         let chat = end.chat;
         self.gone.push_back((now, Gone::Connection(connection.id)));
         let state = self.chats.entry(chat).or_default();
@@ -598,6 +615,9 @@ impl Verifier {
     fn finish(&mut self, tell: Tell<'_>) {
         let numbers: Vec<_> = self.cases.keys().copied().collect();
         for number in numbers {
+            if self.is_refused_at_last(number, tell) {
+                continue;
+            }
             let Some(case) = self.cases.get_mut(&number) else { continue };
             let last = if case.is_only_unacknowledged() { case.acknowledged_at() } else { case.overdue_at };
             let is_over = self.now.monotonic >= last;
@@ -615,6 +635,12 @@ impl Verifier {
             self.judge_extra(number, tell);
         }
     }
+}
+
+/// The moment so long before another.
+fn before_by(time: Time, duration: Duration) -> Time {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Time { monotonic: MonotonicTime(time.monotonic.0.saturating_sub(nanoseconds)), ..time }
 }
 
 /// After how long what is missing of a flow is lost.

@@ -7,15 +7,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{self, Leaving, OpenCase, Slot};
+use super::ends::End;
 use super::keys::{Beginning, Place};
 use super::plan::direction_of;
-use super::{LOOKED_BACK, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, judgement, lost_after};
+use super::{
+    LOOKED_BACK, LOST_AFTER_LEAST, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, before_by, judgement, lost_after,
+};
 use crate::flow::Chat;
 use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
 use crate::flow::flows::{Addressed, Times, Trigger, Whom};
 use crate::flow::members::{self, Members, Since, Standing};
-use crate::flow::verdict::{Party, Quote, Stage, TriggerSeen};
+use crate::flow::verdict::{Cause, Causes, Party, Quote, Stage, TriggerSeen};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
 
@@ -23,11 +26,98 @@ impl Verifier {
     /// The server refuses what a client sent: what nobody was sent of it is not to come.
     pub(super) fn refuse(&mut self, connection: ConnectionId, tell: Tell<'_>) {
         let Some(end) = self.ends.get(&connection) else { return };
-        let is_unsent = |number: &&u64| {
-            let case = self.cases.get(number);
-            case.is_some_and(|case| !case.is_complete && case.slots().iter().all(|slot| slot.sent.is_none()))
-        };
-        let Some(number) = end.own.iter().find(is_unsent).copied() else { return };
+        let (mut unsent, mut equal) = (Vec::new(), None);
+        for case in end.own.iter().filter_map(|number| self.cases.get(number)) {
+            let own = case.slots_of(connection).find(|slot| slot.is_required);
+            if own.is_some_and(|slot| slot.sent.is_some() && !slot.is_ambiguous) {
+                // Servers answer one client in order: what comes before this one is answered.
+                unsent.clear();
+                equal = None;
+                continue;
+            }
+            let mut sent = case.slots().iter().filter(|slot| slot.sent.is_some()).peekable();
+            if sent.peek().is_none() {
+                unsent.push((case.number, case.trigger.time));
+            } else if sent.all(|slot| slot.is_ambiguous) {
+                // What was sent may be another's, and this one refused.
+                equal.get_or_insert(case.trigger.time);
+            }
+            // Of what comes behind this one nothing is answered yet, unless its answer was not seen, or was taken for
+            // another's.
+            if own.is_some_and(|slot| slot.sent.is_none()) && self.may_be_answered(end, case).is_empty() {
+                break;
+            }
+        }
+        let Some((number, begun)) = unsent.first().copied() else { return };
+        // Something that was not seen may be what is refused, or another sender's may have been taken for it.
+        let begun = equal.map_or(begun, |equal| equal.min(begun));
+        let since = before_by(begun, LOST_AFTER_LEAST);
+        let causes = unsent
+            .iter()
+            .filter_map(|(number, _)| self.cases.get(number))
+            .map(|case| self.may_be_answered(end, case))
+            .fold(end.is_unsure_since(Direction::ServerToClient, begun), Causes::and)
+            .and(end.is_unsure_since(Direction::ClientToServer, since))
+            .and(self.lost_since(since));
+        if !causes.is_empty() {
+            for (number, _) in unsent {
+                if let Some(case) = self.cases.get_mut(&number) {
+                    case.doubts = case.doubts.and(causes);
+                }
+            }
+        } else if unsent.len() == 1 && equal.is_none() {
+            self.tell_refused(number, tell);
+        } else {
+            // What is for somebody elsewhere or for nobody known is the likeliest; of others it is not known which it was.
+            let lacking =
+                unsent.iter().filter_map(|(number, _)| Some((self.lack_of_recipient(*number)?, *number)));
+            let likeliest = lacking.min().map(|(_, number)| number);
+            match likeliest.and_then(|number| self.cases.get_mut(&number)) {
+                Some(case) => case.may_be_refused = true,
+                None => {
+                    for (number, _) in unsent {
+                        if let Some(case) = self.cases.get_mut(&number) {
+                            case.doubts = case.doubts.with(Cause::RefusalUnclear);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Why whoever began a case may have had its answer, though it was not found.
+    fn may_be_answered(&self, sender: &End, case: &OpenCase) -> Causes {
+        let begun = case.trigger.time;
+        let causes = sender.is_unsure_since(Direction::ServerToClient, begun).and(self.lost_since(begun));
+        if sender.has_guessed(case.keys.iter().copied(), before_by(begun, LOST_AFTER_LEAST)) {
+            causes.with(Cause::SenderUnclear)
+        } else {
+            causes
+        }
+    }
+
+    /// Whether a case is for one user who left or is in another room (0), or not known (1).
+    fn lack_of_recipient(&self, number: u64) -> Option<u8> {
+        let case = self.cases.get(&number).filter(|case| !case.may_be_refused)?;
+        let recipient = case.trigger.recipient.as_ref().and_then(|party| self.ends.get(&party.connection));
+        let is_elsewhere = recipient
+            .is_some_and(|end| end.room_is_known && case.room.as_ref().is_some_and(|room| *room != end.room));
+        if is_elsewhere { Some(0) } else { case.is_unresolved.then_some(1) }
+    }
+
+    /// Whether nothing came of a case that the server probably refused; then it is over.
+    pub(super) fn is_refused_at_last(&mut self, number: u64, tell: Tell<'_>) -> bool {
+        let is_refused = self
+            .cases
+            .get(&number)
+            .is_some_and(|case| case.may_be_refused && case.slots().iter().all(|slot| slot.sent.is_none()));
+        if is_refused {
+            self.tell_refused(number, tell);
+        }
+        is_refused
+    }
+
+    fn tell_refused(&mut self, number: u64, tell: Tell<'_>) {
         let Some(case) = self.remove(number) else { return };
         if let Some(totals) = self.totals_of(case.dialect, case.flow) {
             totals.refused += 1;
@@ -52,7 +142,10 @@ impl Verifier {
         let Some(end) = self.ends.get(&seen.connection) else { return false };
         let joins = seen.event.does() == Some(Act::Join);
         let asks_members = rule.expect.iter().any(|expected| expected.to != Whom::Sender);
-        let is_member = end.standing != Standing::Outside || dialect.connecting_joins;
+        // What somebody says behind their login the server handles behind it, too.
+        let asked_room = members.of(seen.connection).and_then(|person| person.asked_room());
+        let asked_room = asked_room.filter(|_| !joins && end.standing == Standing::Outside);
+        let is_member = end.standing != Standing::Outside || dialect.connecting_joins || asked_room.is_some();
         let is_told_room = seen.event.rule.places.room.is_some();
         // What somebody says who is not there is passed on to nobody; a second login is refused, or moves them.
         if (asks_members && !joins && !is_member && !is_told_room)
@@ -64,6 +157,8 @@ impl Verifier {
             Some(seen.event.room.as_deref().map(|room| members::cut(room).into()))
         } else if dialect.connecting_joins {
             Some(None)
+        } else if let Some(room) = asked_room {
+            Some(room.map(Into::into))
         } else {
             (end.standing == Standing::Member && end.room_is_known).then(|| end.room.clone())
         };
@@ -100,7 +195,8 @@ impl Verifier {
             room: seen.event.room.as_deref(),
         };
         let place = (seen.dialect, flow);
-        self.open_case(seen.chat, place, trigger, beginning, room, to_connection, joins, members, tell)
+        let comes = joins || asked_room.is_some();
+        self.open_case(seen.chat, place, trigger, beginning, room, to_connection, comes, members, tell)
     }
 
     /// Somebody whose connection is not known, as the chat calls them.
@@ -125,7 +221,7 @@ impl Verifier {
         beginning: Beginning<'_>,
         room: case::Room,
         to_connection: Option<ConnectionId>,
-        joins: bool,
+        comes: bool,
         members: &Members,
         tell: Tell<'_>,
     ) -> bool {
@@ -156,7 +252,7 @@ impl Verifier {
                             slots.push(Slot::new(connection, number, is_required));
                         }
                     }
-                    let is_present = joins
+                    let is_present = comes
                         || room.as_ref().is_none_or(|room| {
                             members.is_in_room(sender, chat, room.as_deref()) || dialect.connecting_joins
                         });
@@ -174,6 +270,17 @@ impl Verifier {
             }
         }
         unknown.remove(&sender);
+        // Whether the sender is there, and where, decides who is to get it.
+        let mut doubts = Causes::NONE;
+        if flow.expect.iter().any(|expected| expected.to != Whom::Sender) && !dialect.connecting_joins {
+            let person = members.of(sender);
+            if person.is_some_and(|person| person.standing == Standing::Unknown) {
+                doubts = doubts.with(Cause::StartedTooLate);
+            }
+            if person.is_some_and(|person| person.is_doubtful) {
+                doubts = doubts.with(Cause::BytesMissing);
+            }
+        }
         if slots.is_empty() && unknown.is_empty() && !is_unresolved {
             return false;
         }
@@ -199,6 +306,7 @@ impl Verifier {
         );
         case.unknown = unknown.into_iter().collect();
         case.is_unresolved = is_unresolved;
+        case.doubts = doubts;
         for (expectation, expected) in flow.expect.iter().enumerate() {
             let place = Place {
                 chat,
@@ -257,7 +365,7 @@ impl Verifier {
     ) -> Vec<ConnectionId> {
         // Where nothing confirms it, the server has had as long for it as for anything else.
         let is_sure = |(connection, since): &(ConnectionId, Since)| {
-            let is_leaving = self.ends.get(connection).is_none_or(|end| end.is_leaving || end.closed);
+            let is_leaving = self.ends.get(connection).is_none_or(|end| end.is_leaving);
             !is_leaving
                 && match since {
                     Since::Confirmed => true,

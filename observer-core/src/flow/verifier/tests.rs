@@ -778,3 +778,288 @@ fn nothing_is_left_of_what_is_over() {
     assert!(extras.is_empty() && extras_by_key.is_empty() && timers.is_empty() && gone.is_empty());
     assert_eq!(*slots, 0);
 }
+
+/// Nobody is called guilty.
+fn assert_no_fault(verdicts: &[String]) {
+    let is_fault = |told: &String| told.starts_with("violated") || told.starts_with("late");
+    assert!(!verdicts.iter().any(is_fault), "{verdicts:#?}");
+}
+
+impl Play {
+    /// Somebody asks to log in, and the server has not answered yet.
+    fn asks_to_login(&mut self, id: u64, name: &str) {
+        self.open(id);
+        self.client(id, &format!(r#"{{"type":"login","name":"{name}"}}"#));
+    }
+
+    fn says_to(&mut self, id: u64, to: u64, content: &str) {
+        let to = 100 + to;
+        self.client(id, &format!(r#"{{"type":"say","to_uid":{to},"content":"{content}"}}"#));
+    }
+
+    fn told_of_login(&mut self, member: u64, id: u64, name: &str) {
+        let uid = 100 + id;
+        self.delivered(member, &format!(r#"{{"type":"login","uid":{uid},"name":"{name}","time":"x"}}"#));
+    }
+
+    fn told_of_logout(&mut self, member: u64, id: u64) {
+        let uid = 100 + id;
+        self.delivered(member, &format!(r#"{{"type":"logout","uid":{uid},"name":"x","time":"x"}}"#));
+    }
+
+    fn welcomed(&mut self, id: u64, name: &str) {
+        self.delivered(id, r#"{"type":"user_list","user_list":[]}"#);
+        self.told_of_login(id, id, name);
+    }
+
+    fn refused(&mut self, id: u64) {
+        self.server(id, r#"{"type":"error","code":"unknown_uid","message":"no"}"#);
+    }
+}
+
+#[test]
+fn of_three_copies_of_two_equal_messages_one_is_too_many() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    for _ in 0..2 {
+        play.asks_to_say(1, "hi");
+        play.fan_out(1, "hi");
+    }
+    assert_eq!(play.copy(1, 2, "hi"), Part::Nothing);
+    let verdicts = play.verdicts_after(3_000);
+    let violated: Vec<_> = verdicts.iter().filter(|told| told.starts_with("violated")).collect();
+    assert_eq!(violated, [r#"violated say #1 "hi" 2/2, duplicated say #2 bob "hi""#]);
+}
+
+#[test]
+fn of_namesakes_who_log_in_at_the_same_time_nobody_is_passed_over() {
+    let mut play = Play::chat(&["ann"]);
+    play.asks_to_login(2, "bob");
+    play.asks_to_login(3, "bob");
+    play.welcomed(3, "bob");
+    play.told_of_login(1, 3, "bob");
+    play.sends_close(3, ClientToServer);
+    play.told_of_logout(1, 3);
+    // The other's login is on its way to ann as she leaves.
+    play.sends_close(1, ClientToServer);
+    play.welcomed(2, "bob");
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+#[test]
+fn whoever_may_get_some_of_several_equal_messages_is_not_passed_over() {
+    let mut play = Play::chat(&["ann"]);
+    play.open(2);
+    play.asks_to_say(1, "0");
+    play.login(2, "bob");
+    for content in ["0", "1", "0", "1"] {
+        play.asks_to_say(1, content);
+    }
+    for content in ["0", "0", "1", "0", "1"] {
+        play.copy(1, 1, content);
+    }
+    for content in ["0", "0", "1", "0"] {
+        play.copy(1, 2, content);
+    }
+    play.sends_close(2, ClientToServer);
+    play.told_of_logout(1, 2);
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+#[test]
+fn who_got_the_next_message_was_passed_over_only_where_order_is_asked_for() {
+    let rules = include_str!("../built_in/workerman-chat-2014-08.toml");
+    let end = rules.rfind("[[order]]").unwrap();
+    for (rules, verdict) in [(rules, "violated"), (&rules[..end], "held")] {
+        let mut play = Play::by(&[rules]);
+        for (id, name) in [(1, "ann"), (2, "bob")] {
+            play.open(id);
+            play.login(id, name);
+        }
+        play.asks_to_say(1, "one");
+        play.copy(1, 1, "one");
+        play.asks_to_say(1, "two");
+        play.fan_out(1, "two");
+        play.sends_close(2, ClientToServer);
+        let verdicts = play.verdicts_after(11_000);
+        let one = verdicts.iter().find(|told| told.contains("\"one\"")).unwrap();
+        assert!(one.starts_with(verdict), "{verdicts:?}");
+    }
+}
+
+#[test]
+fn equal_words_of_two_whose_logins_are_not_answered_may_be_either_s() {
+    let mut play = Play::chat(&["ann"]);
+    for (id, name) in [(2, "bob"), (3, "cat")] {
+        play.asks_to_login(id, name);
+    }
+    play.asks_to_say(3, "hi");
+    play.asks_to_say(2, "hi");
+    for (id, name) in [(2, "bob"), (3, "cat")] {
+        play.told_of_login(1, id, name);
+    }
+    // Bob's comes first, and may be Cat's as far as anybody knows.
+    play.copy(2, 1, "hi");
+    play.welcomed(2, "bob");
+    play.told_of_login(2, 3, "cat");
+    play.copy(2, 2, "hi");
+    play.copy(3, 2, "hi");
+    play.copy(3, 1, "hi");
+    play.welcomed(3, "cat");
+    play.copy(2, 3, "hi");
+    play.copy(3, 3, "hi");
+    let verdicts = play.verdicts_after(11_000);
+    assert_no_fault(&verdicts);
+    assert!(verdicts.iter().any(|told| told.ends_with(", sender_unclear")), "{verdicts:?}");
+}
+
+#[test]
+fn a_copy_too_many_of_the_only_one_whose_login_is_not_answered_is_found() {
+    let mut play = Play::chat(&["ann"]);
+    play.asks_to_login(2, "bob");
+    play.asks_to_say(2, "hi");
+    play.told_of_login(1, 2, "bob");
+    play.copy(2, 1, "hi");
+    play.copy(2, 1, "hi");
+    play.welcomed(2, "bob");
+    play.copy(2, 2, "hi");
+    let verdicts = play.verdicts_after(11_000);
+    let expected = r#"violated say #2 "hi" 2/2, duplicated say #1 ann "hi""#.to_owned();
+    assert!(verdicts.contains(&expected), "{verdicts:?}");
+}
+
+#[test]
+fn what_may_be_somebody_else_s_is_not_called_out_of_order() {
+    let mut play = Play::chat(&["ann"]);
+    play.asks_to_login(2, "bob");
+    play.says_to(2, 1, "hi");
+    play.asks_to_say(2, "hi");
+    // Of another who was not seen to say it, and whose uid is nobody's who is known.
+    play.copy(9, 1, "hi");
+    play.server(1, &private(2, 1, "hi"));
+    let verdicts = play.verdicts_after(11_000);
+    assert!(!verdicts.iter().any(|told| told.contains("say-order")), "{verdicts:?}");
+}
+
+#[test]
+fn losses_that_become_known_later_excuse_what_came_out_of_order() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    for content in ["one", "two"] {
+        play.asks_to_say(1, content);
+        play.copy(1, 1, content);
+    }
+    for content in ["two", "one"] {
+        play.copy(1, 2, content);
+    }
+    play.loses_packets(1);
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts[0], r#"inconclusive say-order #1 "one" 0/0, capture_loss"#);
+}
+
+#[test]
+fn a_refusal_is_not_taken_for_that_of_words_whose_equal_was_answered() {
+    let mut play = Play::chat(&["ann"]);
+    play.open(2);
+    play.asks_to_say(1, "1");
+    play.says_to(1, 2, "0");
+    play.asks_to_say(1, "1");
+    play.says_to(1, 2, "0");
+    play.login(2, "bob");
+    play.copy(1, 2, "1");
+    play.server(2, &private(1, 2, "0"));
+    play.copy(1, 1, "1");
+    play.refused(1);
+    play.copy(1, 1, "1");
+    let verdicts = play.verdicts_after(11_000);
+    assert_no_fault(&verdicts);
+    assert_eq!(verdicts.iter().filter(|told| told.starts_with("held say ")).count(), 2, "{verdicts:?}");
+}
+
+#[test]
+fn a_refusal_is_of_any_whose_answer_may_be_another_s() {
+    let mut play = Play::chat(&[]);
+    play.asks_to_login(1, "ann");
+    play.asks_to_say(1, "1");
+    play.says_to(1, 1, "0");
+    play.welcomed(1, "ann");
+    play.says_to(1, 4, "1");
+    play.says_to(1, 1, "0");
+    play.asks_to_say(1, "1");
+    play.copy(1, 1, "1");
+    play.server(1, &private(1, 1, "0"));
+    play.refused(1);
+    play.server(1, &private(1, 1, "0"));
+    play.copy(1, 1, "1");
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+#[test]
+fn behind_a_gap_equal_words_are_of_what_was_said_behind_it() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.gap(2, ServerToClient);
+    for _ in 0..20 {
+        play.wait(1_000);
+        play.asks_to_say(1, "hi");
+        play.fan_out(1, "hi");
+    }
+    let mut verdicts: Vec<_> =
+        play.taken().into_iter().filter(|told| told.starts_with("inconclusive")).collect();
+    verdicts.extend(play.verdicts_after(11_000));
+    assert_no_fault(&verdicts);
+    let unclear: Vec<_> = verdicts.iter().filter(|told| told.starts_with("inconclusive")).collect();
+    assert_eq!(unclear, [r#"inconclusive say #1 "hi" 1/2, lost say #2 bob, bytes_missing"#]);
+}
+
+#[test]
+fn behind_words_that_were_said_unseen_none_explains_what_came_before_it() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.gap(1, ClientToServer);
+    for member in [1, 2] {
+        assert_eq!(play.copy(1, member, "hi"), Part::Nothing);
+    }
+    for _ in 0..40 {
+        play.wait(500);
+        play.asks_to_say(1, "hi");
+        play.fan_out(1, "hi");
+    }
+    play.wait(11_000);
+    let verdicts = play.verdicts();
+    assert_no_fault(&verdicts);
+}
+
+#[test]
+fn what_comes_late_behind_a_gap_may_be_another_that_is_equal() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "hi");
+    play.gap(2, ServerToClient);
+    play.wait(2_500);
+    play.copy(1, 2, "hi");
+    let verdicts = play.verdicts_after(11_000);
+    assert_eq!(verdicts, [r#"inconclusive say #1 "hi" 2/2, late say #2 bob, bytes_missing"#]);
+}
+
+#[test]
+fn what_may_have_been_said_unseen_is_no_altered_copy() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.gap(1, ClientToServer);
+    play.asks_to_say(1, "hi");
+    play.copy(1, 1, "ho");
+    play.copy(1, 2, "ho");
+    play.copy(1, 1, "hi");
+    play.sends_close(2, ClientToServer);
+    play.told_of_logout(1, 2);
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+#[test]
+fn what_somebody_says_of_whom_it_is_not_known_whether_they_are_there_may_be_for_nobody() {
+    let mut play = Play::chat(&["ann"]);
+    play.join_late(2);
+    play.wait(20_000);
+    play.asks_to_say(2, "hi");
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+mod random;

@@ -170,6 +170,8 @@ pub const fn cause(cause: Cause) -> &'static str {
         Cause::StartedTooLate => "it may have begun, or somebody was connected, before observer started",
         Cause::EndedTooSoon => "the run ended before the time was up",
         Cause::EndUnseen => "the end of a connection was not seen",
+        Cause::RefusalUnclear => "the server refused something, and it is not known what",
+        Cause::SenderUnclear => "several said the same, and it is not known which message is whose",
         Cause::LeftTooSoon => {
             "somebody left before the time was up, long after it had been sent to all others"
         }
