@@ -60,7 +60,10 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
     let mut reading = Reading::new(request);
     let mut exit_code = EXIT_OK;
     let mut unreadable = false;
-    for path in files {
+    for (number, path) in files.iter().enumerate() {
+        if number > 0 {
+            shell.note_hole();
+        }
         let ended = reading.read_file(path, &mut shell).await?;
         let name = display_name(path);
         if let Some(left_out) = reading.left_out.take_words() {

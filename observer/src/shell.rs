@@ -136,6 +136,16 @@ impl Shell {
         self.output.next_timeout()
     }
 
+    /// The capture counts what it loses: whoever judges need not fear that more is missing.
+    pub fn count_on_losses(&mut self) {
+        self.output.count_on_losses();
+    }
+
+    /// Between what was decoded and what comes next, as between two files, something may be missing.
+    pub fn note_hole(&mut self) {
+        self.output.note_hole();
+    }
+
     /// The input is damaged: a verdict on it is none on all of it.
     pub fn note_damage(&mut self) {
         self.output.note_damage();

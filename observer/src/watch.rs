@@ -100,6 +100,7 @@ impl Watch<'_> {
     ) -> anyhow::Result<u8> {
         // The kernel chose the ports already, by the socket's own: behind NAT the packets show others.
         let mut shell = Shell::start(request, None, Report::All)?;
+        shell.count_on_losses();
         self.announce(&capture, &shell.diagnostics);
         let is_below_root_cgroup = capture.is_below_root_cgroup();
         let mut stream = PacketStream::new(capture).context("the ring buffer cannot be waited for")?;

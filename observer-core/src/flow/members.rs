@@ -3,8 +3,8 @@
 //! Owns what was learnt of each connection, and who is in which room of which chat. Must not know what it is learnt for.
 //! Bounded: an entry a connection until it is closed, which the engine bounds; [`NAME_BYTES_MAX`] of a name and of a
 //! room are kept, [`LOGINS_WAITING_MAX`] logins of a connection wait for their answer, [`SUBSCRIPTIONS_MAX`] rooms are kept
-//! of a connection that enters more than one (of one that enters more it is not known where it is), and [`NAMES_MAX`]
-//! names of users whose connections are not known.
+//! of a connection that enters more than one, and [`SUBSCRIPTIONS_TOTAL_MAX`] of all (of one that enters more it is not
+//! known where it is), and [`NAMES_MAX`] names of users whose connections are not known.
 //!
 //! A chat is a port within a network namespace: whoever comes by another address of the machine is in the same chat.
 
@@ -24,6 +24,9 @@ pub const LOGINS_WAITING_MAX: usize = 4;
 /// Rooms that a connection may have entered besides the one that it logged in to.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
 
+/// The same of all connections together.
+pub const SUBSCRIPTIONS_TOTAL_MAX: usize = 262_144;
+
 /// Names that are kept of users by their uid; further ones are called by it.
 pub const NAMES_MAX: usize = 65_536;
 
@@ -39,6 +42,7 @@ pub struct Members {
     unknown: HashMap<Chat, BTreeSet<ConnectionId>>,
     /// Connections that are WebSockets, as far as that is known, and since when.
     connected: HashMap<Chat, Present>,
+    subscriptions: usize,
 }
 
 /// Who is somewhere.
@@ -238,7 +242,7 @@ impl Members {
                     connected.insert(connection.id, Since::Confirmed);
                 }
             }
-            Kind::Gap(_) => self.doubt(connection),
+            Kind::Gap(gap) => self.doubt(connection, gap.direction),
             Kind::Handshake(handshake) if handshake.accepted == Some(true) => {
                 let connected = self.connected.entry(chat_of(connection)).or_default();
                 connected.entry(connection.id).or_insert(Since::Asked(record.time));
@@ -268,11 +272,13 @@ impl Members {
         })
     }
 
-    /// Something was not seen: it may have been a login, or what undoes one.
-    fn doubt(&mut self, connection: &Connection) {
-        let person = self.meet(connection, Standing::Unknown);
+    /// Something was not seen: it may have been a login, or what undoes one. But nobody is a member without a word from
+    /// the server: what only a client sends makes nobody one who may be meant.
+    fn doubt(&mut self, connection: &Connection, direction: Direction) {
+        let is_told = direction == Direction::ServerToClient;
+        let person = self.meet(connection, if is_told { Standing::Unknown } else { Standing::Outside });
         person.is_doubtful = true;
-        if person.standing == Standing::Outside {
+        if is_told && person.standing == Standing::Outside {
             person.standing = Standing::Unknown;
             self.unknown.entry(chat_of(connection)).or_default().insert(connection.id);
         }
@@ -281,7 +287,7 @@ impl Members {
     fn learn_message(&mut self, connection: &Connection, message: &Message<'_>, time: Time) {
         // What was found by its looks may be part of something else.
         if message.resynchronised || message.payload.is_truncated() || message.payload.undecoded.is_some() {
-            return self.doubt(connection);
+            return self.doubt(connection, message.direction);
         }
         match message.chat {
             Some(event) => self.learn_event(connection, message.direction, event, time),
@@ -348,7 +354,7 @@ impl Members {
                         match (is_own && !is_unclear, has_list) {
                             (true, _) => self.welcome(connection, uid, event),
                             // Somebody of the same name: which of them it is cannot be told.
-                            (false, true) => self.doubt(connection),
+                            (false, true) => self.doubt(connection, direction),
                             (false, false) => self.learn_of_member(connection, event),
                         }
                     }
@@ -383,7 +389,12 @@ impl Members {
     /// A connection gets what only members get.
     fn learn_of_member(&mut self, connection: &Connection, event: &Event<'_>) {
         let person = self.meet(connection, Standing::Outside);
-        if person.standing == Standing::Unknown && person.asked.is_empty() {
+        let may_have_come = match person.standing {
+            Standing::Unknown => true,
+            Standing::Outside => person.is_doubtful,
+            Standing::Member => false,
+        };
+        if may_have_come && person.asked.is_empty() {
             return self.welcome(connection, None, event);
         }
         if person.standing == Standing::Member {
@@ -427,13 +438,16 @@ impl Members {
 
     fn subscribe(&mut self, connection: &Connection, room: &str, since: Since) {
         let chat = chat_of(connection);
+        let is_full = self.subscriptions >= SUBSCRIPTIONS_TOTAL_MAX;
         let person = self.meet(connection, Standing::Outside);
         let room: Box<str> = cut(room).into();
-        if !person.subscriptions.contains(&room) && person.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+        let is_new = !person.subscriptions.contains(&room);
+        if is_new && (person.subscriptions.len() >= SUBSCRIPTIONS_MAX || is_full) {
             self.unknown.entry(chat).or_default().insert(connection.id);
             return;
         }
         person.subscriptions.insert(room.clone());
+        self.subscriptions += usize::from(is_new);
         let members = self.by_room.entry((chat, Some(room))).or_default();
         let known = members.entry(connection.id).or_insert(since);
         if since == Since::Confirmed {
@@ -445,6 +459,7 @@ impl Members {
         let room: Box<str> = cut(room).into();
         let person = self.meet(connection, Standing::Outside);
         if person.subscriptions.remove(&room) {
+            self.subscriptions = self.subscriptions.saturating_sub(1);
             self.leave_room(chat_of(connection), Some(room), connection.id);
         }
     }
@@ -491,6 +506,7 @@ impl Members {
             self.by_uid.remove(&(chat, uid));
         }
         self.leave_room(chat, person.room, connection);
+        self.subscriptions = self.subscriptions.saturating_sub(person.subscriptions.len());
         for room in person.subscriptions {
             self.leave_room(chat, Some(room), connection);
         }
@@ -643,9 +659,11 @@ mod tests {
         assert_eq!(told.people.of(late.id).unwrap().standing, Standing::Member);
         // A member, but of which room?
         assert_eq!(told.people.unknown_in((0, 7272)).collect::<Vec<_>>(), [late.id]);
-        let gap =
-            Gap { direction: Direction::ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
-        told.tell(&lossy, Kind::Gap(gap));
+        let gap = |direction| Gap { direction, offset: 0, length: 9, cause: GapCause::NeverSeen };
+        told.tell(&lossy, Kind::Gap(gap(Direction::ClientToServer)));
+        let is_unknown = |told: &Told| told.people.unknown_in((0, 7272)).any(|unknown| unknown == lossy.id);
+        assert!(!is_unknown(&told), "what only a client sends makes nobody a member");
+        told.tell(&lossy, Kind::Gap(gap(Direction::ServerToClient)));
         assert!(told.people.unknown_in((0, 7272)).any(|unknown| unknown == lossy.id));
         told.people.forget(lossy.id);
         told.people.forget(late.id);

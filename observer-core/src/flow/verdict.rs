@@ -261,6 +261,8 @@ pub enum Cause {
     RefusalUnclear,
     /// Several said the same of whom it was not known who they are: which message is whose is not known.
     SenderUnclear,
+    /// The times of the capture step back.
+    ClockStepped,
     /// What the chat speaks was not yet known, or changed.
     DialectUnknown,
     /// A bound of the observer was reached.
@@ -269,7 +271,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BytesMissing,
         Self::CaptureLoss,
         Self::Unreadable,
@@ -279,6 +281,7 @@ impl Cause {
         Self::LeftTooSoon,
         Self::RefusalUnclear,
         Self::SenderUnclear,
+        Self::ClockStepped,
         Self::DialectUnknown,
         Self::Limit,
     ];
@@ -295,6 +298,7 @@ impl Cause {
             Self::LeftTooSoon => "left_too_soon",
             Self::RefusalUnclear => "refusal_unclear",
             Self::SenderUnclear => "sender_unclear",
+            Self::ClockStepped => "clock_stepped",
             Self::DialectUnknown => "dialect_unknown",
             Self::Limit => "limit",
         }

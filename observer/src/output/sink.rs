@@ -131,6 +131,20 @@ impl Output {
         }
     }
 
+    /// The capture counts what it loses.
+    pub fn count_on_losses(&mut self) {
+        if let Some(verifier) = &mut self.inner.verifier {
+            verifier.count_on_losses();
+        }
+    }
+
+    /// What comes next may not be what came next.
+    pub fn note_hole(&mut self) {
+        if let Some(verifier) = &mut self.inner.verifier {
+            verifier.note_hole();
+        }
+    }
+
     /// The input is damaged: what is judged may not be all.
     pub fn note_damage(&mut self) {
         if let Layout::Verdicts(verdicts) = &mut self.inner.layout {

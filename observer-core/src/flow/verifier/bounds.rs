@@ -26,7 +26,8 @@ impl Verifier {
     pub(super) fn give_up(&mut self, number: u64, tell: Tell<'_>) {
         let Some(case) = self.cases.get(&number) else { return };
         let (chat, is_complete) = (case.chat, case.is_complete);
-        self.shed += 1;
+        // What is complete is judged: only that nothing more comes is not waited for.
+        self.shed += u64::from(!is_complete);
         // What it would have explained nothing explains.
         self.chats.entry(chat).or_default().shed = Some(self.now);
         self.conclude(number, if is_complete { Causes::NONE } else { Cause::Limit.into() }, tell);

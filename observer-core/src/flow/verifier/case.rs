@@ -268,11 +268,10 @@ impl OpenCase {
         }
     }
 
-    /// When the last of the others was sent, if all of them were; without others when it began.
-    pub(super) fn others_sent(&self, slot: &Slot) -> Option<Time> {
-        let is_other = |it: &&Slot| (it.connection, it.expectation) != (slot.connection, slot.expectation);
-        let mut others = self.slots.iter().filter(is_other).filter(|it| it.is_required && it.left.is_none());
-        others.try_fold(self.trigger.time, |last, it| Some(last.max(it.sent?)))
+    /// When the last of those who did not leave was sent it, if all of them were; without any when it began.
+    pub(super) fn all_sent(&self) -> Option<Time> {
+        let mut present = self.slots.iter().filter(|it| it.is_required && it.left.is_none());
+        present.try_fold(self.trigger.time, |last, it| Some(last.max(it.sent?)))
     }
 
     /// When all that was sent in time should be acknowledged.

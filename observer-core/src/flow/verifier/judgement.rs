@@ -12,6 +12,7 @@ use super::{
     ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier, before_by,
 };
 use crate::flow::dialect::Dialect;
+use crate::flow::event::Uid;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{
@@ -148,9 +149,10 @@ impl Verifier {
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(case.dialect) else { return judgement };
         let Some(flow) = dialect.flows.flows.get(case.flow) else { return judgement };
+        let all_sent = case.all_sent();
         for slot in case.slots() {
             let Some(expected) = flow.expect.get(slot.expectation) else { continue };
-            self.judge_slot(case, flow, slot, expected, cause, is_last, &mut judgement);
+            self.judge_slot(case, flow, slot, expected, all_sent, cause, is_last, &mut judgement);
         }
         if is_last {
             for number in &case.extras {
@@ -170,6 +172,7 @@ impl Verifier {
         flow: &Flow,
         slot: &Slot,
         expected: &Expectation,
+        all_sent: Option<Time>,
         cause: Causes,
         is_last: bool,
         judgement: &mut Judgement,
@@ -212,7 +215,7 @@ impl Verifier {
             // One sender's messages are handled in their order: this one was, while its recipient was there.
             if !self.was_passed_over(case, slot.connection, expected) {
                 let is_late = |sent: Time| left_at.since(sent) >= SURE_AFTER;
-                if !was_idle || !case.others_sent(slot).is_some_and(is_late) {
+                if !was_idle || !all_sent.is_some_and(is_late) {
                     return;
                 }
                 causes = causes.with(Cause::LeftTooSoon);
@@ -351,8 +354,7 @@ impl Verifier {
             causes = causes.with(Cause::SenderUnclear);
         }
         // Whoever is said to have sent it may be connected where nobody looks.
-        let is_known =
-            |uid| self.ends.values().any(|end| end.chat == extra.chat && end.party.uid.as_ref() == Some(uid));
+        let is_known = |uid: &Uid| self.uids.contains_key(&(extra.chat, uid.clone()));
         if extra.uid.as_ref().is_some_and(|uid| !is_known(uid)) {
             causes = causes.with(Cause::StartedTooLate);
         }

@@ -79,6 +79,9 @@ const SURE_AFTER: Duration = Duration::from_millis(100);
 /// A receiver may delay an acknowledgment by so much (RFC 9293 §3.8.6.3): what was sent in time is not late for that.
 const ACKNOWLEDGMENT_DELAY_MAX: Duration = Duration::from_millis(500);
 
+/// By so much the times of what passes may step back: the clock of a capture is set now and then.
+const STEP_BACK_MAX: Duration = Duration::from_secs(10);
+
 /// How much earlier than what explains it a message may be told of: in a file, packets of several processors.
 const EARLIER_MAX: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,8 @@ pub struct Verifier {
     keys: Keys,
     now: Time,
     ends: HashMap<ConnectionId, End>,
+    /// Who is or was at one of them.
+    uids: HashMap<(Chat, Uid), ConnectionId>,
     chats: HashMap<Chat, ChatState>,
     cases: BTreeMap<u64, OpenCase>,
     by_key: HashMap<u64, VecDeque<u64>>,
@@ -108,6 +113,7 @@ pub struct Verifier {
     unsure_to: u64,
     capture_losses: u64,
     trusts_sent: bool,
+    losses_are_counted: bool,
     /// Whether nothing begins any more.
     is_closing_down: bool,
     shed: u64,
@@ -206,6 +212,7 @@ impl Verifier {
             keys: Keys::default(),
             now: Time::default(),
             ends: HashMap::new(),
+            uids: HashMap::new(),
             chats: HashMap::new(),
             cases: BTreeMap::new(),
             by_key: HashMap::new(),
@@ -220,6 +227,7 @@ impl Verifier {
             unsure_to: 0,
             capture_losses: 0,
             trusts_sent: false,
+            losses_are_counted: false,
             is_closing_down: false,
             shed: 0,
         }
@@ -228,6 +236,16 @@ impl Verifier {
     /// From now on what was sent counts as received: for records that do not tell what was acknowledged.
     pub const fn trust_sent(&mut self) {
         self.trusts_sent = true;
+    }
+
+    /// The capture counts what it loses: a hole in one connection says nothing of others.
+    pub const fn count_on_losses(&mut self) {
+        self.losses_are_counted = true;
+    }
+
+    /// Between what was seen and what is to come something may be missing, of every connection.
+    pub fn note_hole(&mut self) {
+        self.last_loss = Some(self.now);
     }
 
     /// From now on nothing begins, and nothing new is unexplained: what is under way may come to its end.
@@ -243,6 +261,11 @@ impl Verifier {
     /// Takes a record, of all records in their order. `members` has learnt from it, or, where it is a connection's end,
     /// is about to.
     pub fn handle_record(&mut self, record: &Record<'_>, members: &Members, tell: Tell<'_>) -> Part {
+        // What is told late has its own time; what passes now does not step back.
+        let passes = matches!(record.kind, Kind::Message(_) | Kind::Received(_));
+        if passes && self.now.since(record.time) > STEP_BACK_MAX {
+            self.begin_anew(record.time, tell);
+        }
         self.handle_timeout(record.time, members, tell);
         let Some(connection) = record.connection else {
             match &record.kind {
@@ -264,7 +287,10 @@ impl Verifier {
                 self.chat(connection).joined_late = Some(self.now);
             }
             Kind::Gap(gap) => {
-                if matches!(gap.cause, GapCause::CaptureLoss | GapCause::NeverSeen) {
+                // Where losses are counted, a hole that no loss explains is one of this connection alone.
+                if gap.cause == GapCause::CaptureLoss
+                    || (gap.cause == GapCause::NeverSeen && !self.losses_are_counted)
+                {
                     self.note_loss();
                 }
                 let (now, last) = (self.now, self.last_number);
@@ -281,6 +307,9 @@ impl Verifier {
                 if let Some(end) = self.ends.get_mut(&connection.id) {
                     end.party.claim.clone_from(&connection.client_claim);
                     end.refresh(members, self.now);
+                    if let Some(uid) = &end.party.uid {
+                        self.uids.entry((end.chat, uid.clone())).or_insert(connection.id);
+                    }
                     let stream = end.stream(message.direction);
                     stream.end = record.stream_end.unwrap_or_default().max(stream.end);
                 }
@@ -319,7 +348,14 @@ impl Verifier {
             }
             self.gone.pop_front();
             match gone {
-                Gone::Connection(connection) => _ = self.ends.remove(&connection),
+                Gone::Connection(connection) => {
+                    let uid = self.ends.remove(&connection).and_then(|end| Some((end.chat, end.party.uid?)));
+                    if let Some(uid) = uid
+                        && self.uids.get(&uid) == Some(&connection)
+                    {
+                        self.uids.remove(&uid);
+                    }
+                }
                 Gone::Chat(chat) => {
                     if self.chats.get(&chat).is_some_and(|state| state.open == 0) {
                         self.chats.remove(&chat);
@@ -346,6 +382,20 @@ impl Verifier {
     /// How many cases, and messages that no case explained, were given up at a bound.
     pub const fn shed(&self) -> u64 {
         self.shed
+    }
+
+    /// Time has stepped back, as between files in the wrong order: nothing of before can be judged by it.
+    fn begin_anew(&mut self, now: Time, tell: Tell<'_>) {
+        let cases: Vec<_> = self.cases.keys().copied().collect();
+        for number in cases {
+            self.conclude(number, Cause::ClockStepped.into(), tell);
+        }
+        let extras: Vec<_> = self.extras.keys().copied().collect();
+        for number in extras {
+            self.remove_extra(number);
+        }
+        self.now = now;
+        self.last_loss = Some(now);
     }
 
     fn remembered_for(&self) -> Duration {
@@ -412,7 +462,7 @@ impl Verifier {
             (Direction::ServerToClient, spoken) if !is_sign_of_life && spoken != Some(dialect) => {
                 self.settle_dialect(chat, spoken, dialect, members, tell);
             }
-            (Direction::ClientToServer, None) => {
+            (Direction::ClientToServer, None) if !is_sign_of_life => {
                 let text = payload.text.or_else(|| core::str::from_utf8(payload.known).ok());
                 let early = text.map(|text| Early {
                     time: record.time,

@@ -693,6 +693,60 @@ fn a_run_that_closes_down_waits_for_what_is_under_way_and_begins_nothing() {
 }
 
 #[test]
+fn a_hole_that_only_a_client_made_hides_nothing_of_others() {
+    for counts in [false, true] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        if counts {
+            play.verifier.count_on_losses();
+        }
+        play.open(3);
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        let gap = Gap { direction: ClientToServer, offset: 0, length: 9, cause: GapCause::NeverSeen };
+        play.tell(Some(3), Kind::Gap(gap));
+        let verdict = play.verdicts_after(11_000).pop().unwrap();
+        // A file does not tell what was lost besides.
+        let expected = if counts { "violated say" } else { "inconclusive say" };
+        assert!(verdict.starts_with(expected) && verdict.contains("lost say #2 bob"), "{verdict}");
+    }
+}
+
+#[test]
+fn times_that_step_back_make_nobody_guilty_and_what_comes_then_is_judged() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.asks_to_say(1, "hi");
+    play.milliseconds -= 1_000;
+    play.milliseconds += 3_600_000;
+    play.server(1, r#"{"type":"something else"}"#);
+    play.taken();
+    play.milliseconds -= 3_600_000;
+    play.asks_to_say(1, "ho");
+    play.fan_out(1, "ho");
+    let verdicts = play.verdicts_after(3_000);
+    assert_eq!(verdicts, [r#"held say #1 "ho" 2/2"#]);
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.milliseconds += 60_000;
+    play.asks_to_say(1, "hi");
+    play.milliseconds -= 60_000;
+    play.asks_to_say(1, "ho");
+    assert_eq!(
+        play.taken(),
+        [r#"inconclusive say #1 "hi" 0/2, lost say #1 ann, lost say #2 bob, clock_stepped"#]
+    );
+}
+
+#[test]
+fn what_is_complete_and_gives_way_is_not_counted_as_given_up() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    for number in 0..CASES_OF_ONE_SENDER_MAX + 10 {
+        play.asks_to_say(1, &number.to_string());
+        play.fan_out(1, &number.to_string());
+    }
+    assert_eq!(play.verifier.shed(), 0);
+    assert!(play.verdicts_after(3_000).iter().all(|told| told.starts_with("held say")));
+}
+
+#[test]
 fn what_was_told_a_moment_before_what_began_it_is_of_it_all_the_same() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.copy(1, 2, "hi");

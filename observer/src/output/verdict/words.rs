@@ -175,6 +175,7 @@ pub const fn cause(cause: Cause) -> &'static str {
         Cause::LeftTooSoon => {
             "somebody left before the time was up, long after it had been sent to all others"
         }
+        Cause::ClockStepped => "the times of the capture step back",
         Cause::DialectUnknown => "what the chat speaks was not yet known, or changed",
         Cause::Limit => "a limit of observer was reached",
     }
