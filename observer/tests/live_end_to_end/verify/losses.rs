@@ -34,12 +34,20 @@ fn talk(server: SocketAddr, is_done: &AtomicBool) {
     });
 }
 
-/// That packets were lost, that some cases cannot be told for it, and that nothing is said to be wrong.
-fn assert_losses_are_no_violations(verdicts: &Verdicts) {
+/// That packets were lost, and that nothing is said to be wrong.
+fn assert_nobody_is_guilty(verdicts: &Verdicts) {
     assert!(verdicts.stderr.contains("lost by the capture: lost_ring_full"), "{}", verdicts.stderr);
     verdicts.assert_nothing_is_violated();
+    let expected =
+        if verdicts.that_are("inconclusive").is_empty() { ("held", 0) } else { ("inconclusive", 3) };
+    let conclusion = verdicts.end["conclusion"].as_str().unwrap();
+    assert_eq!((conclusion, verdicts.code), (expected.0, Some(expected.1)));
+}
+
+/// That some cases, of the many that are always under way, cannot be told for it.
+fn assert_losses_make_it_inconclusive(verdicts: &Verdicts) {
+    assert_nobody_is_guilty(verdicts);
     assert!(!verdicts.that_are("inconclusive").is_empty(), "{}", verdicts.end);
-    assert_eq!((&verdicts.end["conclusion"], verdicts.code), (&"inconclusive".into(), Some(3)));
     let causes = &verdicts.end["causes"];
     assert!(causes["capture_loss"].as_u64().unwrap() > 0, "{causes}");
 }
@@ -61,7 +69,7 @@ fn while_talking(arguments: &[&str], act: impl FnOnce(&Program)) -> Verdicts {
 #[test]
 fn what_a_ring_that_is_too_small_loses_makes_nobody_guilty() {
     let verdicts = while_talking(&["--ring", "4KiB"], |_| thread::sleep(Duration::from_secs(3)));
-    assert_losses_are_no_violations(&verdicts);
+    assert_losses_make_it_inconclusive(&verdicts);
 }
 
 #[test]
@@ -75,7 +83,7 @@ fn what_passes_while_the_observer_stands_still_makes_nobody_guilty() {
         }
         thread::sleep(Duration::from_millis(500));
     });
-    assert_losses_are_no_violations(&verdicts);
+    assert_losses_make_it_inconclusive(&verdicts);
 }
 
 #[test]
@@ -100,7 +108,8 @@ fn once_the_losses_are_over_and_all_have_come_anew_everything_holds_again() {
     }
     leave_one_by_one(new);
     let verdicts = Verdicts::of(observer);
-    assert_losses_are_no_violations(&verdicts);
+    // It may be that no message was under way when the losses began, and none when they ended.
+    assert_nobody_is_guilty(&verdicts);
     let seen: Vec<_> = verdicts
         .of_flow("say")
         .filter(|case| case["trigger"]["content"].as_str().unwrap().starts_with("seen"))
