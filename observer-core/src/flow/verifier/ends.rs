@@ -31,8 +31,8 @@ pub(super) struct End {
     pub(super) left: VecDeque<(Option<Box<str>>, Time)>,
     /// Whether its end was announced: by a close frame, a message, or the end itself.
     pub(super) is_leaving: bool,
-    /// Likewise, and not only by a message: whoever is there does not come again.
-    pub(super) is_closing: bool,
+    /// When it was, where that was not only by a message: whoever is there does not come again.
+    pub(super) closing: Option<Time>,
     /// By the direction that bytes travel in.
     streams: [Stream; 2],
     /// Cases in which something is to come on this connection, in their order.
@@ -91,7 +91,7 @@ impl End {
             room_is_known: false,
             left: VecDeque::new(),
             is_leaving: false,
-            is_closing: false,
+            closing: None,
             streams: Default::default(),
             expecting: VecDeque::new(),
             guesses: VecDeque::new(),
@@ -129,7 +129,7 @@ impl End {
             self.note_left_room(now);
         }
         if person.standing == Standing::Member {
-            self.is_leaving &= self.is_closing;
+            self.is_leaving &= self.closing.is_some();
             self.party.name = person.name.clone().or_else(|| self.party.name.take());
             self.party.uid = person.uid.clone().or_else(|| self.party.uid.take());
             self.room.clone_from(&person.room);

@@ -232,7 +232,8 @@ impl Verifier {
         // It may have been refused: who was to be told so left, or was told unseen.
         if case.trigger.direction.is_some() && case.slots().iter().all(|it| it.sent.is_none()) {
             let sender = self.ends.get(&case.sender);
-            if sender.is_none_or(|end| end.is_closing) {
+            let is_in_time = |at: Time| at.monotonic < case.overdue_at;
+            if sender.is_none_or(|end| end.closing.is_some_and(is_in_time)) {
                 causes = causes.with(Cause::LeftTooSoon);
             }
             let answers = case.trigger.direction.map_or(Direction::ServerToClient, Direction::reverse);

@@ -316,8 +316,9 @@ impl Verifier {
                 return self.handle_message(record, connection, message, members, tell);
             }
             Kind::Frame(frame) if frame.header.opcode == Opcode::Close => {
+                let now = self.now;
                 if let Some(end) = self.ends.get_mut(&connection.id) {
-                    end.is_closing = true;
+                    end.closing.get_or_insert(now);
                 }
                 self.leave(connection.id, members, tell);
             }
@@ -646,7 +647,7 @@ impl Verifier {
             }
         }
         let Some(end) = self.ends.get_mut(&connection.id) else { return };
-        end.is_closing = true;
+        end.closing.get_or_insert(now);
         let chat = end.chat;
         self.gone.push_back((now, Gone::Connection(connection.id)));
         let state = self.chats.entry(chat).or_default();

@@ -349,6 +349,18 @@ fn a_private_message_whose_recipient_waits_and_leaves_without_it_is_not_held() {
 }
 
 #[test]
+fn who_leaves_unanswered_when_the_time_is_up_was_not_refused() {
+    for (stays, expected) in [(1_999, "inconclusive"), (2_000, "violated")] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        play.client(1, r#"{"type":"say","to_uid":"102","content":"psst"}"#);
+        play.wait(stays);
+        play.sends_close(1, ClientToServer);
+        let verdicts = play.verdicts_after(11_000);
+        assert!(verdicts.iter().any(|told| told.starts_with(&format!("{expected} private"))), "{verdicts:?}");
+    }
+}
+
+#[test]
 fn who_vanishes_is_gone_once_the_server_says_so() {
     let mut play = Play::chat(&["ann", "bob", "cat"]);
     let logout = r#"{"type":"logout","uid":102,"name":"bob","time":"x"}"#;
