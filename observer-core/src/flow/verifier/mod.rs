@@ -24,7 +24,7 @@ mod opening;
 mod plan;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use self::case::OpenCase;
@@ -563,14 +563,7 @@ impl Verifier {
         let is_wrong = |case: &OpenCase| case.chat == chat && case.dialect != dialect;
         let wrong: Vec<_> =
             self.cases.values().filter(|case| is_wrong(case)).map(|case| case.number).collect();
-        for number in wrong {
-            // What was begun by a dialect that nobody spoke begins anew by the one that is spoken.
-            if spoken.is_none() {
-                self.remove(number);
-            } else {
-                self.conclude(number, Cause::DialectUnknown.into(), tell);
-            }
-        }
+        let mut begun = HashSet::new();
         let (rules, plans) = (Arc::clone(&self.rules), Arc::clone(&self.plans));
         let Some(plan) = plans.get(dialect) else { return };
         for early in early.iter().filter(|early| early.dialect != dialect) {
@@ -592,7 +585,21 @@ impl Verifier {
                 stream_end: None,
                 is_early: true,
             };
-            self.handle_event(seen, members, tell);
+            if self.handle_event(seen, members, tell) {
+                begun.insert((connection, time));
+            }
+        }
+        for number in wrong {
+            let Some(trigger) = self.cases.get(&number).map(|case| &case.trigger) else { continue };
+            let is_sign_of_life = matches!(trigger.does, Some(Act::Ping | Act::Pong));
+            // What was begun by a dialect that nobody spoke has begun anew by the one that is spoken, or is told of.
+            if spoken.is_none()
+                && (is_sign_of_life || begun.contains(&(trigger.party.connection, trigger.time)))
+            {
+                self.remove(number);
+            } else {
+                self.conclude(number, Cause::DialectUnknown.into(), tell);
+            }
         }
     }
 

@@ -796,6 +796,19 @@ fn what_a_client_says_before_it_is_known_what_its_server_speaks_is_judged_by_wha
 }
 
 #[test]
+fn what_turns_out_to_mean_nothing_in_what_the_server_speaks_is_told_of_all_the_same() {
+    let mut play = Play::by(&[]);
+    play.open(1);
+    assert_eq!(play.client(1, r#"{"type":"login","client_name":"ann","room_id":7}"#), Part::OfCase);
+    play.server(1, r#"{"type":"user_list","user_list":[]}"#);
+    let told = play.taken();
+    assert!(
+        told[0].starts_with("inconclusive login #1") && told[0].ends_with(", dialect_unknown"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn one_sender_s_oldest_case_gives_way_and_nothing_is_called_a_violation_for_it() {
     let mut play = Play::chat(&["ann", "bob"]);
     for number in 0..CASES_OF_ONE_SENDER_MAX + 10 {
