@@ -183,8 +183,13 @@ impl Verifier {
             let is_slow = slot.sent.is_some_and(|sent| received.since(sent) > ACKNOWLEDGMENT_DELAY_MAX);
             if slot.is_required && received.since(begun) >= flow.within && (was_sent_late || is_slow) {
                 let deviation = self.deviation(Fault::Late, slot, expected, None);
-                // It may have come before, unseen, and this be another that is equal.
-                judgement.add_or_doubt(deviation, self.may_have_come(case, flow, slot, expected));
+                // It may have come before or been refused, unseen, and this be another that was said unseen.
+                let sender = self.ends.get(&case.sender);
+                let causes = [Direction::ClientToServer, Direction::ServerToClient]
+                    .into_iter()
+                    .filter_map(|direction| Some(sender?.is_unsure_since(direction, begun)))
+                    .fold(self.may_have_come(case, flow, slot, expected), Causes::and);
+                judgement.add_or_doubt(deviation, causes.and(case.doubts));
             }
             return;
         }

@@ -72,13 +72,17 @@ impl Verifier {
             let lacking =
                 unsent.iter().filter_map(|(number, _)| Some((self.lack_of_recipient(*number)?, *number)));
             let likeliest = lacking.min().map(|(_, number)| number);
-            match likeliest.and_then(|number| self.cases.get_mut(&number)) {
-                Some(case) => case.may_be_refused = true,
-                None => {
-                    for (number, _) in unsent {
-                        if let Some(case) = self.cases.get_mut(&number) {
-                            case.doubts = case.doubts.with(Cause::RefusalUnclear);
-                        }
+            if let Some(case) = likeliest.and_then(|number| self.cases.get_mut(&number)) {
+                case.may_be_refused = true;
+            }
+            // An earlier one may have been refused before, and this be another's.
+            let is_doubted = |(number, _): &(u64, Time)| {
+                self.cases.get(number).is_some_and(|case| !case.doubts.is_empty())
+            };
+            if likeliest.is_none() || equal.is_some() || unsent.iter().any(is_doubted) {
+                for (number, _) in unsent {
+                    if let Some(case) = self.cases.get_mut(&number) {
+                        case.doubts = case.doubts.with(Cause::RefusalUnclear);
                     }
                 }
             }

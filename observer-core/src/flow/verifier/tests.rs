@@ -1072,6 +1072,22 @@ fn a_refusal_is_of_any_whose_answer_may_be_another_s() {
 }
 
 #[test]
+fn of_two_refusals_the_later_is_not_taken_for_what_may_have_been_refused_before() {
+    let mut play = Play::by(&[]);
+    for (id, room) in [(1, "a"), (2, "b")] {
+        play.open(id);
+        play.client(id, &format!(r#"{{"type":"login","name":"n{id}","room_id":"{room}"}}"#));
+        play.welcomed(id, &format!("n{id}"));
+    }
+    play.says_to(1, 2, "hi");
+    play.gap(1, ServerToClient);
+    play.refused(1);
+    play.says_to(1, 2, "hi");
+    play.refused(1);
+    assert_no_fault(&play.verdicts_after(11_000));
+}
+
+#[test]
 fn behind_a_gap_equal_words_are_of_what_was_said_behind_it() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.asks_to_say(1, "hi");
@@ -1117,6 +1133,24 @@ fn what_comes_late_behind_a_gap_may_be_another_that_is_equal() {
     play.copy(1, 2, "hi");
     let verdicts = play.verdicts_after(11_000);
     assert_eq!(verdicts, [r#"inconclusive say #1 "hi" 2/2, late say #2 bob, bytes_missing"#]);
+}
+
+#[test]
+fn what_comes_late_may_have_been_said_unseen_and_what_was_seen_been_refused() {
+    let mut play = Play::chat(&["ann"]);
+    play.says_to(1, 2, "hi");
+    play.gap(1, ServerToClient);
+    play.open(2);
+    play.login(2, "bob");
+    play.wait(1_000);
+    play.says_to(1, 2, "hi");
+    play.server(2, &private(1, 2, "hi"));
+    play.receives(2);
+    play.wait(1_500);
+    play.gap(1, ClientToServer);
+    play.server(2, &private(1, 2, "hi"));
+    play.receives(2);
+    assert_no_fault(&play.verdicts_after(11_000));
 }
 
 #[test]
