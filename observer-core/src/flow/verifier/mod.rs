@@ -244,8 +244,8 @@ impl Verifier {
     }
 
     /// Between what was seen and what is to come something may be missing, of every connection.
-    pub fn note_hole(&mut self) {
-        self.last_loss = Some(self.now);
+    pub const fn note_hole(&mut self) {
+        self.note_loss();
     }
 
     /// From now on nothing begins, and nothing new is unexplained: what is under way may come to its end.
@@ -396,7 +396,7 @@ impl Verifier {
             self.remove_extra(number);
         }
         self.now = now;
-        self.last_loss = Some(now);
+        self.note_loss();
     }
 
     fn remembered_for(&self) -> Duration {
