@@ -138,8 +138,14 @@ impl Verifier {
         // Either list has it; the shorter one is looked through.
         let list = if of_key.len() > end.expecting.len() { &end.expecting } else { of_key };
         let unsure_to = end.seen(direction).unsure_to.max(self.unsure_to).max(end.guessed_to(key.key));
-        let sure = list.partition_point(|number| *number <= unsure_to);
-        let number = list.range(sure..).chain(list.range(..sure)).copied().find(waits)?;
+        // Of what began before the first that it waits for nothing is to come.
+        let from = |place: usize| {
+            let first = end.expecting.get(place).copied().unwrap_or(u64::MAX);
+            list.partition_point(|number| *number < first)
+        };
+        let sure = from(end.expecting.partition_point(|number| *number <= unsure_to));
+        let unsure = from(0).min(sure);
+        let number = list.range(sure..).chain(list.range(unsure..sure)).copied().find(waits)?;
         Some((number <= unsure_to, number))
     }
 
