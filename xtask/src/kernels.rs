@@ -79,7 +79,8 @@ const LIVE_TESTS: &[LiveTest] = &[
         package: "observer",
         features: "live-tests",
         target: "live_end_to_end",
-        skip: &["peers::", "tshark::"],
+        // What is judged is no matter of the kernel, and its time limits do not fit an emulated machine.
+        skip: &["peers::", "tshark::", "flows::", "verify::"],
     },
 ];
 
