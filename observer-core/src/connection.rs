@@ -127,26 +127,10 @@ pub(crate) enum Outlook {
     Over,
 }
 
-const fn in_direction<T>(pair: &[T; 2], direction: Direction) -> &T {
-    let [client, server] = pair;
-    match direction {
-        Direction::ClientToServer => client,
-        Direction::ServerToClient => server,
-    }
-}
-
 const fn sent_by(peer: Peer) -> Direction {
     match peer {
         Peer::Client => Direction::ClientToServer,
         Peer::Server => Direction::ServerToClient,
-    }
-}
-
-fn of<T>(pair: &mut [T; 2], direction: Direction) -> &mut T {
-    let [client, server] = pair;
-    match direction {
-        Direction::ClientToServer => client,
-        Direction::ServerToClient => server,
     }
 }
 
@@ -178,7 +162,7 @@ impl TcpConnection {
 
     /// Sequence number of a direction's SYN, where known.
     pub(crate) const fn initial(&self, direction: Direction) -> Option<SequenceNumber> {
-        *in_direction(&self.initial, direction)
+        *direction.of(&self.initial)
     }
 
     /// Whether the client is known to have answered the server's SYN.
@@ -207,7 +191,7 @@ impl TcpConnection {
         direction: Direction,
         acknowledgment: SequenceNumber,
     ) -> bool {
-        let carried = in_direction(&self.streams, direction).as_ref().map_or(0, Reassembler::syn_data_length);
+        let carried = direction.of(&self.streams).as_ref().map_or(0, Reassembler::syn_data_length);
         self.initial(direction).is_some_and(|initial| {
             let distance = u64::from(acknowledgment.0.wrapping_sub(initial.0));
             (1..=carried.saturating_add(1)).contains(&distance)
@@ -249,11 +233,7 @@ impl TcpConnection {
     /// Where a segment lies in the stream of its direction, and up to where it acknowledges the other: only where
     /// that can be, for anybody can send an acknowledgment of anything.
     pub(crate) fn positions(&self, direction: Direction, segment: &Segment<'_>) -> [Option<u64>; 2] {
-        let [client, server] = &self.streams;
-        let (own, other) = match direction {
-            Direction::ClientToServer => (client, server),
-            Direction::ServerToClient => (server, client),
-        };
+        let (own, other) = (direction.of(&self.streams), direction.reverse().of(&self.streams));
         let acknowledged = || other.as_ref()?.acknowledged_offset(segment.acknowledgment);
         [
             own.as_ref().and_then(|stream| stream.offset_of(segment.payload_sequence())),
@@ -263,7 +243,7 @@ impl TcpConnection {
 
     /// Whether a segment is near where its sender is.
     fn is_in_place(&self, direction: Direction, segment: &Segment<'_>) -> bool {
-        in_direction(&self.streams, direction).as_ref().is_none_or(|stream| {
+        direction.of(&self.streams).as_ref().is_none_or(|stream| {
             let distance = segment.payload_sequence().distance_from(stream.next());
             (-NEAR..=NEAR).contains(&distance)
         })
@@ -274,7 +254,7 @@ impl TcpConnection {
         if !segment.flags.ack() || !self.is_in_place(direction, segment) {
             return;
         }
-        let other = in_direction(&self.streams, direction.reverse()).as_ref();
+        let other = direction.reverse().of(&self.streams).as_ref();
         let to = other.and_then(|stream| stream.offset_of(segment.acknowledgment));
         let before = self.session.receipt_of(direction).to;
         let furthest = to.unwrap_or(before).max(before);
@@ -295,31 +275,31 @@ impl TcpConnection {
         }
         let Travel { direction, vantage, .. } = travel;
         if vantage != Vantage::Between {
-            let other = in_direction(&self.streams, direction.reverse()).as_ref();
+            let other = direction.reverse().of(&self.streams).as_ref();
             let may_be = segment.flags.ack() && self.is_in_place(direction, segment);
             let to = other.and_then(|stream| stream.acknowledged_offset(segment.acknowledgment));
             return self.tell_received_to(direction.reverse(), to.filter(|_| may_be), reporter);
         }
         let reverse = direction.reverse();
         if segment.flags.ack() && self.is_in_place(direction, segment) {
-            let other = in_direction(&self.streams, reverse).as_ref();
+            let other = reverse.of(&self.streams).as_ref();
             let to = other.and_then(|stream| {
                 // Of what nobody saw sent, it may only be that the capture has it later.
                 let furthest = stream.sent_end().saturating_add(ACKNOWLEDGED_AHEAD);
                 stream.offset_of(segment.acknowledgment).filter(|to| *to <= furthest)
             });
-            let acknowledged = &mut of(self.received_to.get_or_insert_default(), reverse).acknowledged;
+            let acknowledged = &mut reverse.of_mut(self.received_to.get_or_insert_default()).acknowledged;
             *acknowledged = to.map_or(*acknowledged, |to| to.max(*acknowledged));
         }
         for direction in [direction, reverse] {
-            let sent = in_direction(&self.streams, direction).as_ref().map(Reassembler::sent_end);
-            let acknowledged = of(self.received_to.get_or_insert_default(), direction).acknowledged;
+            let sent = direction.of(&self.streams).as_ref().map(Reassembler::sent_end);
+            let acknowledged = direction.of_mut(self.received_to.get_or_insert_default()).acknowledged;
             self.tell_received_to(direction, sent.map(|sent| sent.min(acknowledged)), reporter);
         }
     }
 
     fn tell_received_to(&mut self, direction: Direction, to: Option<u64>, reporter: &mut Reporter<'_>) {
-        let told = &mut of(self.received_to.get_or_insert_default(), direction).told;
+        let told = &mut direction.of_mut(self.received_to.get_or_insert_default()).told;
         if let Some(to) = to.filter(|to| to > told) {
             *told = to;
             reporter.record(Kind::Received(Received { direction, to }));
@@ -389,7 +369,7 @@ impl TcpConnection {
         let seen_before = bytes_seen(reporter);
         if flags.ack() {
             if vantage == Vantage::Leaving {
-                *of(&mut self.sacked_to, direction.reverse()) = segment.sacked_to();
+                *direction.reverse().of_mut(&mut self.sacked_to) = segment.sacked_to();
             }
             self.with_stream(direction.reverse(), shared, reporter, |stream, shared, limits, output| {
                 stream.handle_acknowledgment(segment.acknowledgment, vantage, limits, shared, output);
@@ -439,7 +419,7 @@ impl TcpConnection {
         if vantage == Vantage::Between && segment.flags.ack() && !self.has_payload() {
             return true;
         }
-        let is_first = in_direction(&self.streams, direction).is_none();
+        let is_first = direction.of(&self.streams).is_none();
         let answers = match (segment.flags.ack(), self.initial(direction.reverse())) {
             (true, Some(_)) => self.is_syn_acknowledged_by(direction.reverse(), segment.acknowledgment),
             _ => true,
@@ -458,9 +438,9 @@ impl TcpConnection {
         let Travel { direction, vantage, .. } = travel;
         let flags = segment.flags;
         if flags.syn() && self.initial(direction) != Some(segment.sequence) {
-            *of(&mut self.initial, direction) = Some(segment.sequence);
+            *direction.of_mut(&mut self.initial) = Some(segment.sequence);
             // A server that answers a repeated SYN may choose another number.
-            let stream = of(&mut self.streams, direction);
+            let stream = direction.of_mut(&mut self.streams);
             if stream
                 .as_ref()
                 .is_some_and(|stream| stream.offset() == 0 && stream.next() != segment.payload_sequence())
@@ -470,12 +450,12 @@ impl TcpConnection {
             }
         }
         let begins = flags.syn() || ((segment.payload_length > 0 || flags.fin()) && !flags.rst());
-        if begins && in_direction(&self.streams, direction).is_none() {
+        if begins && direction.of(&self.streams).is_none() {
             reporter.told.account_of(direction).start_seen = flags.syn();
-            *of(&mut self.streams, direction) = Some(Reassembler::new(segment.payload_sequence(), shared));
+            *direction.of_mut(&mut self.streams) = Some(Reassembler::new(segment.payload_sequence(), shared));
         }
         let reverse = direction.reverse();
-        if flags.ack() && in_direction(&self.streams, reverse).is_none() {
+        if flags.ack() && reverse.of(&self.streams).is_none() {
             // What is acknowledged first is the SYN, if this is the answer to it: then the start is known.
             let answers_first = flags.syn()
                 || self.initial(direction).is_some_and(|initial| initial.plus(1) == segment.sequence);
@@ -484,10 +464,10 @@ impl TcpConnection {
             }
             if answers_first {
                 let initial = SequenceNumber(segment.acknowledgment.0.wrapping_sub(1));
-                of(&mut self.initial, reverse).get_or_insert(initial);
+                reverse.of_mut(&mut self.initial).get_or_insert(initial);
             }
             reporter.told.account_of(reverse).start_seen = answers_first;
-            *of(&mut self.streams, reverse) = Some(Reassembler::new(segment.acknowledgment, shared));
+            *reverse.of_mut(&mut self.streams) = Some(Reassembler::new(segment.acknowledgment, shared));
         }
     }
 
@@ -501,13 +481,13 @@ impl TcpConnection {
         let direction = travel.direction;
         let sign = self.sign(reporter.time);
         let Segment { sequence, .. } = *segment;
-        let verdict = match in_direction(&self.streams, direction) {
+        let verdict = match direction.of(&self.streams) {
             _ if travel.vantage == Vantage::Leaving => Verdict::Believed,
             _ if self.streams.iter().all(Option::is_none) => Verdict::Unjudged,
             None => self.judge_reset_of_unknown(direction, segment),
             Some(stream) if stream.is_next(sequence) => Verdict::Believed,
             // Linux believes it behind the last byte that it has received, too, though others are missing.
-            Some(_) if *in_direction(&self.sacked_to, direction) == Some(sequence) => Verdict::Believed,
+            Some(_) if *direction.of(&self.sacked_to) == Some(sequence) => Verdict::Believed,
             Some(stream) => match stream.bytes_ahead(sequence) {
                 Some(ahead) if ahead <= stream.bytes_explained(&shared.reassembly) => Verdict::Believed,
                 Some(_) if travel.vantage == Vantage::Between => Verdict::Ahead(stream.offset()),
@@ -540,7 +520,7 @@ impl TcpConnection {
     /// A RST of an end of which nothing else was seen must answer what the other end sent (RFC 9293 §3.10.7.3).
     fn judge_reset_of_unknown(&self, direction: Direction, segment: &Segment<'_>) -> Verdict {
         let reverse = direction.reverse();
-        let answered = in_direction(&self.streams, reverse).as_ref();
+        let answered = reverse.of(&self.streams).as_ref();
         let answers = answered.is_some_and(|stream| stream.is_next(segment.acknowledgment))
             || self.is_syn_acknowledged_by(reverse, segment.acknowledgment);
         if segment.flags.ack() && answers { Verdict::Believed } else { Verdict::Rejected }
@@ -562,7 +542,7 @@ impl TcpConnection {
 
     /// Whether bytes came in order behind a RST.
     fn is_contradicted(&self, reset: &ResetAhead) -> bool {
-        let stream = in_direction(&self.streams, reset.direction).as_ref();
+        let stream = reset.direction.of(&self.streams).as_ref();
         stream.is_none_or(|stream| stream.offset() != reset.offset && !stream.is_next(reset.sequence))
     }
 
@@ -570,7 +550,7 @@ impl TcpConnection {
     /// bytes behind it are.
     fn settle_reset_ahead(&mut self, reporter: &mut Reporter<'_>) {
         let Some(ahead) = self.reset_ahead.as_deref().copied() else { return };
-        let Some(stream) = in_direction(&self.streams, ahead.direction) else { return };
+        let Some(stream) = ahead.direction.of(&self.streams) else { return };
         if stream.is_next(ahead.sequence) {
             self.reset = Some(Box::new((ahead.direction, ahead.sign)));
             self.reset_ahead = None;
@@ -611,9 +591,9 @@ impl TcpConnection {
     /// knows; or the one end's FIN passed before the connection was followed, and the other's since; or a RST came of
     /// which it is not known whether the kernel believed it.
     pub(crate) fn is_lingering(&self) -> bool {
-        let observed = self.observed.is_some_and(|direction| is_done(in_direction(&self.streams, direction)));
+        let observed = self.observed.is_some_and(|direction| is_done(direction.of(&self.streams)));
         let both_ended = self.ended_before.is_some_and(|before| {
-            let other = in_direction(&self.streams, before.reverse());
+            let other = before.reverse().of(&self.streams);
             other.as_ref().is_some_and(Reassembler::has_ended)
         });
         observed || both_ended || self.reset_unjudged.is_some()
@@ -648,10 +628,10 @@ impl TcpConnection {
             let is_reset = self
                 .reset
                 .as_deref()
-                .is_some_and(|(by, _)| *by == direction || !in_direction(&may_lack_bytes, direction));
+                .is_some_and(|(by, _)| *by == direction || !direction.of(&may_lack_bytes));
             let account = reporter.told.account_of(direction);
-            account.bytes_retransmitted = *in_direction(&retransmitted, direction);
-            account.end_seen = *in_direction(&ended, direction) || is_reset || closed_both_ways;
+            account.bytes_retransmitted = *direction.of(&retransmitted);
+            account.end_seen = *direction.of(&ended) || is_reset || closed_both_ways;
         }
 
         let (closed_by, how, code, reason, time, idle_from) = match (self.first_close(), self.first_sign()) {
@@ -689,9 +669,8 @@ impl TcpConnection {
     /// In a file, a RST ahead of all that was seen is believed if nothing contradicts it until the end.
     fn decide_reset_ahead(&mut self, shared: &mut Shared, reporter: &mut Reporter<'_>) {
         let Some(reset) = self.reset_ahead.take() else { return };
-        let ahead = in_direction(&self.streams, reset.direction)
-            .as_ref()
-            .and_then(|stream| stream.bytes_ahead(reset.sequence));
+        let ahead =
+            reset.direction.of(&self.streams).as_ref().and_then(|stream| stream.bytes_ahead(reset.sequence));
         if !self.is_contradicted(&reset) && ahead.is_some_and(|ahead| ahead <= ALONE) {
             self.believe_reset(reset.direction, reset.sequence, reset.sign, shared, reporter);
         } else {
@@ -728,7 +707,7 @@ impl TcpConnection {
         reporter: &mut Reporter<'_>,
         act: impl FnOnce(&mut Reassembler, &mut reassembler::Shared, &crate::Limits, &mut dyn Output),
     ) {
-        let Some(stream) = of(&mut self.streams, direction) else { return };
+        let Some(stream) = direction.of_mut(&mut self.streams) else { return };
         let config = reporter.config;
         let mut conversation =
             Conversation { direction, session: &mut self.session, shared: &mut shared.session, reporter };

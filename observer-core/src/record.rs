@@ -238,11 +238,19 @@ impl Direction {
         }
     }
 
-    /// Index into a pair of per-direction things: 0 from the client, 1 from the server.
-    pub const fn index(self) -> usize {
+    /// The one of a pair of per-direction things: first comes what is the client's, then the server's.
+    pub const fn of<T>(self, [client, server]: &[T; 2]) -> &T {
         match self {
-            Self::ClientToServer => 0,
-            Self::ServerToClient => 1,
+            Self::ClientToServer => client,
+            Self::ServerToClient => server,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn of_mut<T>(self, [client, server]: &mut [T; 2]) -> &mut T {
+        match self {
+            Self::ClientToServer => client,
+            Self::ServerToClient => server,
         }
     }
 }
@@ -512,7 +520,7 @@ pub struct ConnectionClosed<'a> {
     pub idle: core::time::Duration,
     /// From the first packet seen to the end.
     pub duration: core::time::Duration,
-    /// The account of both directions, indexed by [`Direction::index`].
+    /// The account of both directions, for [`Direction::of`].
     pub account: [Account; 2],
 }
 
@@ -628,7 +636,7 @@ pub struct Summary {
     pub connections_other: u64,
     /// Upgrades that succeeded.
     pub handshakes: u64,
-    /// The account of all connections together, indexed by [`Direction::index`].
+    /// The account of all connections together, for [`Direction::of`].
     pub account: [Account; 2],
     /// Gaps by cause, in the order of [`GapCause::ALL`].
     pub gaps: [u64; 4],

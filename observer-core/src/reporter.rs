@@ -98,11 +98,7 @@ impl Told {
     }
 
     pub(crate) const fn account_of(&mut self, direction: Direction) -> &mut Account {
-        let [client, server] = &mut self.account;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
+        direction.of_mut(&mut self.account)
     }
 }
 

@@ -250,9 +250,7 @@ impl Session {
 
     /// The sender of a direction has so much of the other one. Comes before what it sends with that.
     pub(crate) fn handle_receipt(&mut self, direction: Direction, receipt: Receipt) {
-        if let Some(of) = self.ending.receipts.get_mut(direction.index()) {
-            *of = receipt;
-        }
+        *direction.of_mut(&mut self.ending.receipts) = receipt;
     }
 
     /// A FIN came in a direction, from an end that has received the other one up to an offset, where that is known.

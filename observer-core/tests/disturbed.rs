@@ -93,7 +93,7 @@ fn tell(packets: &[Wire]) -> Told {
         }),
         Kind::Gap(gap) => {
             let before = told.messages.iter().filter(|it| it.direction == gap.direction).count();
-            told.before_gap[gap.direction.index()].get_or_insert(before);
+            gap.direction.of_mut(&mut told.before_gap).get_or_insert(before);
         }
         Kind::Anomaly(anomaly) => told.anomalies.push(anomaly.code.code()),
         Kind::ConnectionClosed(closed) => {
@@ -292,14 +292,14 @@ fn assert_same_but_for_losses(whole: &Told, lossy: &Told, packets: &[Wire], lost
         let payload = |wire: &Wire| u64::from(wire.length) - 40;
         let lost_bytes: u64 = lost.iter().map(|at| &packets[*at]).filter(|it| is_of(it)).map(payload).sum();
         let (sent, shown) = (whole.of(direction), lossy.of(direction));
-        let account = &lossy.account[direction.index()];
+        let account = direction.of(&lossy.account);
         assert_eq!(account.bytes_missing, lost_bytes, "each lost byte is called missing");
         if lost_bytes == 0 {
             // What one end sent is read alike, whatever the other end's stream lacks; but the handshake is both's.
             assert_eq!(shown, sent);
             continue;
         }
-        let untouched = lossy.before_gap[direction.index()].expect("a loss is told");
+        let untouched = direction.of(&lossy.before_gap).expect("a loss is told");
         assert_eq!(shown[..untouched], sent[..untouched], "what came before the loss is as it was");
         let mut rest = sent.iter();
         for message in shown {

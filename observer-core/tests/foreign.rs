@@ -22,9 +22,7 @@ fn anomalies(config: Config, packets: &[Wire]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut sink = |record: &Record<'_>| {
         if let Kind::Anomaly(it) = &record.kind {
-            let who = it
-                .direction
-                .map_or("-", |direction| if direction.index() == 0 { "client" } else { "server" });
+            let who = it.direction.map_or("-", |direction| *direction.of(&["client", "server"]));
             lines.push(format!("{who} {}: {}", it.code, it.detail));
         }
     };

@@ -92,22 +92,19 @@ impl Ending {
 
     /// Something is out of order in a direction: its receiver need not go on in order either.
     pub(super) fn blame(&mut self, direction: Direction) {
-        if let Some(blamed) = self.blamed.get_mut(direction.index()) {
-            *blamed = true;
-        }
+        *direction.of_mut(&mut self.blamed) = true;
     }
 
     /// What the sender of a direction has received by now.
     pub(super) fn receipt_of(&self, direction: Direction) -> Receipt {
-        self.receipts.get(direction.index()).copied().unwrap_or_default()
+        *direction.of(&self.receipts)
     }
 
     /// A FIN came, whose sender has received the other direction up to an offset, where that is known. `is_awaited`:
     /// the other end has not ended its own stream before.
     pub(super) fn handle_fin(&mut self, direction: Direction, received_to: Option<u64>, is_awaited: bool) {
-        let Some(seen) = self.fins_seen.get_mut(direction.index()) else { return };
         // What is sent again tells what its sender has received since.
-        if std::mem::replace(seen, true) {
+        if std::mem::replace(direction.of_mut(&mut self.fins_seen), true) {
             return;
         }
         if let Some(first) = self.first.as_mut().filter(|first| first.by != direction.sender()) {
@@ -121,12 +118,10 @@ impl Ending {
         let Some(first) = self.first.as_ref().filter(|first| first.is_left && first.is_proved) else {
             return;
         };
-        let [is_answered, is_excused] = [self.seen, self.blamed].map(|[client, server]| match direction {
-            Direction::ClientToServer => [client, server],
-            Direction::ServerToClient => [server, client],
-        });
+        let is_answered = *direction.of(&self.seen);
+        let is_excused = *direction.reverse().of(&self.blamed);
         let Account { start_seen, gaps, .. } = *reporter.told.account_of(direction);
-        if first.by != direction.sender() && !is_answered[0] && !is_excused[1] && start_seen && gaps == 0 {
+        if first.by != direction.sender() && !is_answered && !is_excused && start_seen && gaps == 0 {
             let code =
                 first.code.map_or_else(|| "without a code".to_owned(), |code| format!("with code {code}"));
             let detail = format!("its FIN acknowledges the close frame {code}");
@@ -174,9 +169,7 @@ impl Ending {
     }
 
     fn handle_close(&mut self, direction: Direction, frame: &Frame<'_>, reporter: &mut Reporter<'_>) {
-        if let Some(seen) = self.seen.get_mut(direction.index()) {
-            *seen = true;
-        }
+        *direction.of_mut(&mut self.seen) = true;
         let close = frame.close;
         let end = stream_end(direction, reporter);
         self.first.get_or_insert_with(|| {

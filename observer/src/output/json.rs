@@ -358,7 +358,7 @@ impl Serialize for JsonAccounts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
         for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-            let account = &self.accounts[direction.index()];
+            let account = direction.of(self.accounts);
             map.serialize_entry(direction.name(), &JsonAccount { account, of_one: self.of_one })?;
         }
         map.end()

@@ -102,19 +102,11 @@ impl End {
     }
 
     pub(super) const fn stream(&mut self, direction: Direction) -> &mut Stream {
-        let [client, server] = &mut self.streams;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
+        direction.of_mut(&mut self.streams)
     }
 
     pub(super) const fn seen(&self, direction: Direction) -> &Stream {
-        let [client, server] = &self.streams;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
+        direction.of(&self.streams)
     }
 
     /// Takes over what is known of who is there. Whoever left is remembered as who they were, until somebody comes.

@@ -34,7 +34,7 @@ impl Verifier {
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return false };
         let Some(of_kind) = seen.plan.of(seen.event.kind) else { return false };
         let mut keys = Vec::new();
-        for (flow, expectation) in of_kind.fulfils(seen.direction) {
+        for (flow, expectation) in seen.direction.of(&of_kind.fulfils) {
             let Some(rule) = dialect.flows.flows.get(*flow) else { continue };
             let Some(expected) = rule.expect.get(*expectation) else { continue };
             let place = Place {

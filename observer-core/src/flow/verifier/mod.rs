@@ -515,13 +515,13 @@ impl Verifier {
             }
         }
         if let Some(of_kind) = seen.plan.of(seen.event.kind) {
-            if !of_kind.fulfils(seen.direction).is_empty() {
+            if !seen.direction.of(&of_kind.fulfils).is_empty() {
                 is_of_case = self.fulfil(seen, members, tell);
             }
             if from_server && !of_kind.nevers.is_empty() {
                 self.judge_nevers(seen, &of_kind.nevers, members, tell);
             }
-            for flow in of_kind.begins(seen.direction) {
+            for flow in seen.direction.of(&of_kind.begins) {
                 is_of_case |= self.begin(seen, *flow, members, tell);
             }
         }

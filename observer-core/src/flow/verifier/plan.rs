@@ -57,7 +57,7 @@ impl Plan {
             match &flow.when {
                 Trigger::Message { kinds, from, .. } => {
                     for kind in kinds {
-                        plan.kind(kind).begins_mut(*from).push(number);
+                        from.of_mut(&mut plan.kind(kind).begins).push(number);
                     }
                 }
                 Trigger::Leave => plan.leaving.push(number),
@@ -66,7 +66,7 @@ impl Plan {
                 let direction = direction_of(flow, expectation.to);
                 for kind in &expectation.kinds {
                     let of_kind = plan.kind(kind);
-                    of_kind.fulfils_mut(direction).push((number, place));
+                    direction.of_mut(&mut of_kind.fulfils).push((number, place));
                     of_kind.hold = of_kind.hold.max(super::lost_after(flow));
                 }
             }
@@ -98,39 +98,5 @@ impl Plan {
             unsolicited: Vec::new(),
             orders: Vec::new(),
         })
-    }
-}
-
-impl OfKind {
-    pub(super) const fn begins(&self, direction: Direction) -> &Vec<usize> {
-        let [client, server] = &self.begins;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
-    }
-
-    pub(super) const fn fulfils(&self, direction: Direction) -> &Vec<(usize, usize)> {
-        let [client, server] = &self.fulfils;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
-    }
-
-    const fn begins_mut(&mut self, direction: Direction) -> &mut Vec<usize> {
-        let [client, server] = &mut self.begins;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
-    }
-
-    const fn fulfils_mut(&mut self, direction: Direction) -> &mut Vec<(usize, usize)> {
-        let [client, server] = &mut self.fulfils;
-        match direction {
-            Direction::ClientToServer => client,
-            Direction::ServerToClient => server,
-        }
     }
 }

@@ -58,7 +58,7 @@ pub struct Explain {
     connections: u64,
 }
 
-/// What is known of the two streams of a connection, indexed by [`Direction::index`].
+/// What is known of the two streams of a connection, for [`Direction::of`].
 #[derive(Debug, Default)]
 struct Streams {
     waiting: [VecDeque<Waiting>; 2],
@@ -295,7 +295,7 @@ impl Explain {
         let streams = self.streams.entry(connection.id).or_default();
         if let Some(position) = packet.position {
             let end = position + u64::from(payload_length);
-            let sent = &mut streams.sent[direction.index()];
+            let sent = direction.of_mut(&mut streams.sent);
             *sent = end.max(*sent);
             if flags.fin() {
                 self.wait(connection.id, direction, Some(end + 1), Sentence::TheFin, &[]);
@@ -338,7 +338,7 @@ impl Explain {
         let bytes = packet.payload_length.to_string();
         let sent = connection
             .and_then(|connection| self.streams.get(&connection.id))
-            .map_or(0, |streams| streams.sent[direction.index()]);
+            .map_or(0, |streams| *direction.of(&streams.sent));
         let end = packet.position.map(|position| position + u64::from(packet.payload_length));
         if end.is_some_and(|end| end <= sent) {
             self.say(Sentence::SentAgain, &[sender, &bytes]);
@@ -354,11 +354,12 @@ impl Explain {
         direction: Direction,
         receiver: &str,
     ) {
-        let other = direction.reverse().index();
+        let other = direction.reverse();
         let streams = self.streams.entry(connection).or_default();
-        let before = streams.acknowledged[other];
-        streams.acknowledged[other] = to.max(before);
-        let waiting = &mut streams.waiting[other];
+        let acknowledged = other.of_mut(&mut streams.acknowledged);
+        let before = *acknowledged;
+        *acknowledged = to.max(before);
+        let waiting = other.of_mut(&mut streams.waiting);
         let mut arrived = Vec::new();
         while waiting.front().is_some_and(|first| first.end <= to) {
             arrived.extend(waiting.pop_front().map(|first| first.what));
@@ -689,7 +690,7 @@ impl Explain {
     ) {
         let Some(end) = stream_end else { return };
         let what = self.sentence(what, values);
-        let waiting = &mut self.streams.entry(connection).or_default().waiting[direction.index()];
+        let waiting = direction.of_mut(&mut self.streams.entry(connection).or_default().waiting);
         if waiting.len() < WAITING_MAX && self.waiting_total < WAITING_TOTAL_MAX {
             waiting.push_back(Waiting { end, what });
             self.waiting_total += 1;

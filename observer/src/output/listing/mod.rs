@@ -91,9 +91,7 @@ impl Listing {
             Kind::Message(message) => {
                 if let Some(row) = self.rows.get_mut(&connection.id) {
                     row.claim.clone_from(&connection.client_claim);
-                    let [client, server] = &mut row.messages;
-                    let is_client = message.direction.index() == 0;
-                    *if is_client { client } else { server } += 1;
+                    *message.direction.of_mut(&mut row.messages) += 1;
                 }
             }
             Kind::ConnectionClosed(closed) if closed.how == How::StillOpen => {
