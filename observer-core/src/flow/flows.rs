@@ -47,6 +47,26 @@ impl Flows {
         let closings = self.closings.iter().map(|it| &it.name);
         flows.chain(nevers).chain(unsolicited).chain(orders).chain(closings).map(|name| &**name)
     }
+
+    /// Where one of the [`Never`]s stands in [`Flows::names`].
+    pub(super) const fn place_of_never(&self, number: usize) -> usize {
+        self.flows.len() + number
+    }
+
+    /// Likewise of what is [`Unsolicited`].
+    pub(super) const fn place_of_unsolicited(&self, number: usize) -> usize {
+        self.place_of_never(self.nevers.len()) + number
+    }
+
+    /// Likewise of an [`Order`].
+    pub(super) const fn place_of_order(&self, number: usize) -> usize {
+        self.place_of_unsolicited(self.unsolicited.len()) + number
+    }
+
+    /// Likewise of a [`Closing`].
+    pub(super) const fn place_of_closing(&self, number: usize) -> usize {
+        self.place_of_order(self.orders.len()) + number
+    }
 }
 
 /// When this is seen, that is expected.
@@ -225,4 +245,37 @@ pub struct Closing {
     pub name: Box<str>,
     /// With a close frame of one of these codes; `None` is a close frame without a code. Nothing here: with any.
     pub codes: Vec<Option<u16>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_stands_where_its_name_does() {
+        let flow = |name: &str| Flow {
+            name: name.into(),
+            when: Trigger::Leave,
+            within: WITHIN_DEFAULT,
+            expect: Vec::new(),
+            nobody_else: false,
+        };
+        let never = |name: &str| Never { name: name.into(), kinds: Vec::new() };
+        let unsolicited = |name: &str| Unsolicited { name: name.into(), kinds: Vec::new() };
+        let order = |name: &str| Order { name: name.into(), kinds: Vec::new(), among: Among::Sender };
+        let closing = |name: &str| Closing { name: name.into(), codes: Vec::new() };
+        let flows = Flows {
+            flows: vec![flow("flow 0")],
+            nevers: ["never 0", "never 1"].map(never).into(),
+            unsolicited: ["unsolicited 0", "unsolicited 1", "unsolicited 2"].map(unsolicited).into(),
+            orders: ["order 0", "order 1"].map(order).into(),
+            closings: ["closing 0", "closing 1"].map(closing).into(),
+        };
+        let name_at = |place| flows.names().nth(place);
+        assert_eq!(name_at(0), Some("flow 0"));
+        assert_eq!(name_at(flows.place_of_never(1)), Some("never 1"));
+        assert_eq!(name_at(flows.place_of_unsolicited(2)), Some("unsolicited 2"));
+        assert_eq!(name_at(flows.place_of_order(1)), Some("order 1"));
+        assert_eq!(name_at(flows.place_of_closing(1)), Some("closing 1"));
+    }
 }

@@ -388,9 +388,8 @@ impl Verifier {
             room: end.room.clone(),
             content: extra.content.clone(),
         };
-        let first = dialect.flows.flows.len() + dialect.flows.nevers.len();
-        for place in of_kind.map_or(&[][..], |of_kind| &of_kind.unsolicited) {
-            let Some(rule) = dialect.flows.unsolicited.get(*place) else { continue };
+        for number in of_kind.map_or(&[][..], |of_kind| &of_kind.unsolicited) {
+            let Some(rule) = dialect.flows.unsolicited.get(*number) else { continue };
             let deviation = Deviation {
                 fault: Fault::Unsolicited,
                 party: party.clone(),
@@ -399,7 +398,8 @@ impl Verifier {
                 sent: Some(extra.time),
                 received: extra.received,
             };
-            self.find(dialect, first + place, &rule.name, extra.dialect, &trigger, deviation, causes, tell);
+            let place = dialect.flows.place_of_unsolicited(*number);
+            self.find(dialect, place, &rule.name, extra.dialect, &trigger, deviation, causes, tell);
         }
     }
 
@@ -421,9 +421,7 @@ impl Verifier {
             judgement.add(deviation);
         }
         let outcome = judgement.outcome();
-        if let Some(totals) = self.totals_of(dialect_number, place) {
-            totals.count(outcome);
-        }
+        self.count(dialect_number, place, outcome);
         self.last_number += 1;
         let told = Case {
             number: self.last_number,
@@ -460,11 +458,9 @@ impl Verifier {
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return };
         for number in nevers {
-            let place = dialect.flows.flows.len() + number;
+            let place = dialect.flows.place_of_never(*number);
             if !is_outside {
-                if let Some(totals) = self.totals_of(seen.dialect, place) {
-                    totals.count(Outcome::Held);
-                }
+                self.count(seen.dialect, place, Outcome::Held);
                 continue;
             }
             let Some(rule) = dialect.flows.nevers.get(*number) else { continue };
@@ -497,12 +493,8 @@ impl Verifier {
                 Among::Sender => self.later_of_sender(number, sender, seen.connection, &rule.kinds),
                 Among::Room => self.otherwise_in_room(number, seen.connection, &rule.kinds),
             };
-            let flows = &dialect.flows;
-            let place = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len() + order;
             let Some(before) = before.and_then(|before| self.cases.get(&before)) else {
-                if let Some(totals) = self.totals_of(seen.dialect, place) {
-                    totals.count(Outcome::Held);
-                }
+                self.count(seen.dialect, dialect.flows.place_of_order(*order), Outcome::Held);
                 continue;
             };
             let Some(end) = self.ends.get(&seen.connection) else { continue };
@@ -524,8 +516,6 @@ impl Verifier {
     fn judge_orders(&mut self, case: &OpenCase, tell: Tell<'_>) {
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(case.dialect) else { return };
-        let flows = &dialect.flows;
-        let first = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len();
         // Of equal messages an earlier one may have come unseen, or have been said unseen.
         let begun = case.trigger.time;
         let since = before_by(begun, LOST_AFTER_LEAST);
@@ -533,11 +523,11 @@ impl Verifier {
             self.ends.get(&case.sender).map(|end| end.is_unsure_since(Direction::ClientToServer, since));
         let unseen = said.unwrap_or_default().and(self.lost_since(since));
         for (order, deviation) in &case.misordered {
-            let Some(rule) = flows.orders.get(*order) else { continue };
+            let Some(rule) = dialect.flows.orders.get(*order) else { continue };
             let end = self.ends.get(&deviation.party.connection);
             let causes = unseen
                 .and(end.map_or(Causes::NONE, |end| end.is_unsure_since(Direction::ServerToClient, begun)));
-            let (place, trigger) = (first + order, &case.trigger);
+            let (place, trigger) = (dialect.flows.place_of_order(*order), &case.trigger);
             self.find(dialect, place, &rule.name, case.dialect, trigger, deviation.clone(), causes, tell);
         }
     }
@@ -609,15 +599,12 @@ impl Verifier {
             How::Unseen => Cause::EndUnseen.into(),
             How::CloseFrame | How::Fin | How::Rst => Causes::NONE,
         };
-        let flows = &dialect.flows;
-        let first = flows.flows.len() + flows.nevers.len() + flows.unsolicited.len() + flows.orders.len();
-        for (place, rule) in flows.closings.iter().enumerate() {
+        for (place, rule) in dialect.flows.closings.iter().enumerate() {
+            let place = dialect.flows.place_of_closing(place);
             let is_right =
                 closed.how == How::CloseFrame && (rule.codes.is_empty() || rule.codes.contains(&closed.code));
             if is_right && causes.is_empty() {
-                if let Some(totals) = self.totals_of(number, first + place) {
-                    totals.count(Outcome::Held);
-                }
+                self.count(number, place, Outcome::Held);
                 continue;
             }
             let code = closed.code.map(|code| code.to_string()).unwrap_or_default();
@@ -641,7 +628,7 @@ impl Verifier {
                 sent: None,
                 received: None,
             };
-            self.find(dialect, first + place, &rule.name, number, &trigger, deviation, causes, tell);
+            self.find(dialect, place, &rule.name, number, &trigger, deviation, causes, tell);
         }
     }
 }

@@ -80,10 +80,8 @@ impl Verifier {
             }
             self.count_orders(seen, number, &of_kind.orders);
             for unsolicited in &of_kind.unsolicited {
-                let place = dialect.flows.flows.len() + dialect.flows.nevers.len() + unsolicited;
-                if let Some(totals) = self.totals_of(seen.dialect, place) {
-                    totals.count(Outcome::Held);
-                }
+                let place = dialect.flows.place_of_unsolicited(*unsolicited);
+                self.count(seen.dialect, place, Outcome::Held);
             }
             self.settle(number, tell);
             return true;

@@ -37,7 +37,7 @@ use super::flows::Flow;
 use super::latency::Histogram;
 use super::members::Members;
 use super::rules::{DialectSet, Rules};
-use super::verdict::{Cause, Causes, Fault, FlowTotals, Quote, Stage, Told};
+use super::verdict::{Cause, Causes, Fault, FlowTotals, Outcome, Quote, Stage, Told};
 use super::{Chat, MAXIMUM_JSON_BYTES, chat_of};
 use crate::record::{
     Connection, ConnectionClosed, ConnectionId, Direction, GapCause, How, Kind, Message, Record,
@@ -664,9 +664,16 @@ impl Verifier {
         }
     }
 
+    /// Of a rule, by its place in [`Flows::names`](super::flows::Flows::names).
     fn totals_of(&mut self, dialect: usize, place: usize) -> Option<&mut FlowTotals> {
         let first = self.plans.get(dialect)?.totals;
         self.totals.get_mut(first + place)
+    }
+
+    fn count(&mut self, dialect: usize, place: usize, outcome: Outcome) {
+        if let Some(totals) = self.totals_of(dialect, place) {
+            totals.count(outcome);
+        }
     }
 
     /// Ends the run: everything is judged by what was seen.
