@@ -138,6 +138,23 @@ pub struct TriggerSeen {
     pub content: Option<Quote>,
 }
 
+impl TriggerSeen {
+    /// The end of a connection.
+    pub(super) fn of_end(time: Time, party: Party) -> Self {
+        Self {
+            time,
+            party,
+            direction: None,
+            kind: "".into(),
+            does: None,
+            to: None,
+            recipient: None,
+            room: None,
+            content: None,
+        }
+    }
+}
+
 /// One end of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Party {
@@ -151,6 +168,14 @@ pub struct Party {
     pub name: Option<Box<str>>,
     /// What the chat calls them, where known.
     pub uid: Option<Uid>,
+}
+
+impl Party {
+    /// Somebody of whom no more is known than this number.
+    pub(super) fn unknown(connection: ConnectionId) -> Self {
+        let client = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { connection, client, claim: None, name: None, uid: None }
+    }
 }
 
 /// The beginning of a text.

@@ -332,7 +332,7 @@ impl Verifier {
         let party = self.ends.get(&slot.connection).map(|end| end.party.clone());
         Deviation {
             fault,
-            party: party.unwrap_or_else(|| nobody(slot.connection)),
+            party: party.unwrap_or_else(|| Party::unknown(slot.connection)),
             kind: expected.kinds.join("|").into(),
             seen,
             sent: slot.sent,
@@ -464,7 +464,7 @@ impl Verifier {
                 continue;
             }
             let Some(rule) = dialect.flows.nevers.get(*number) else { continue };
-            let trigger = trigger_of(seen, party.clone());
+            let trigger = seen.as_trigger(party.clone());
             let deviation = Deviation {
                 fault: Fault::Unexpected,
                 party: party.clone(),
@@ -609,17 +609,7 @@ impl Verifier {
             }
             let code = closed.code.map(|code| code.to_string()).unwrap_or_default();
             let how = Quote::of(&[closed.how.name(), &code].join(" "));
-            let trigger = TriggerSeen {
-                time: self.now,
-                party: party.clone(),
-                direction: None,
-                kind: "".into(),
-                does: None,
-                to: None,
-                recipient: None,
-                room: None,
-                content: None,
-            };
+            let trigger = TriggerSeen::of_end(self.now, party.clone());
             let deviation = Deviation {
                 fault: Fault::WrongClose,
                 party: party.clone(),
@@ -630,30 +620,5 @@ impl Verifier {
             };
             self.find(dialect, place, &rule.name, number, &trigger, deviation, causes, tell);
         }
-    }
-}
-
-fn trigger_of(seen: Seen<'_>, party: Party) -> TriggerSeen {
-    TriggerSeen {
-        time: seen.time,
-        party,
-        direction: Some(seen.direction),
-        kind: seen.event.kind.into(),
-        does: seen.event.does(),
-        to: seen.event.recipient.clone(),
-        recipient: None,
-        room: seen.event.room.as_deref().map(Into::into),
-        content: seen.event.content.as_deref().map(Quote::of),
-    }
-}
-
-/// A connection of which nothing is known any more.
-fn nobody(connection: ConnectionId) -> Party {
-    Party {
-        connection,
-        client: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-        claim: None,
-        name: None,
-        uid: None,
     }
 }

@@ -37,7 +37,7 @@ use super::flows::Flow;
 use super::latency::Histogram;
 use super::members::Members;
 use super::rules::{DialectSet, Rules};
-use super::verdict::{Cause, Causes, Fault, FlowTotals, Outcome, Quote, Stage, Told};
+use super::verdict::{Cause, Causes, Fault, FlowTotals, Outcome, Party, Quote, Stage, Told, TriggerSeen};
 use super::{Chat, MAXIMUM_JSON_BYTES, chat_of};
 use crate::record::{
     Connection, ConnectionClosed, ConnectionId, Direction, GapCause, How, Kind, Message, Record,
@@ -184,6 +184,23 @@ struct Seen<'a> {
     stream_end: Option<u64>,
     /// Whether it was kept until it was known what the server speaks, which has answered meanwhile.
     is_early: bool,
+}
+
+impl Seen<'_> {
+    /// As what begins a case, so far as the message itself tells.
+    fn as_trigger(&self, party: Party) -> TriggerSeen {
+        TriggerSeen {
+            time: self.time,
+            party,
+            direction: Some(self.direction),
+            kind: self.event.kind.into(),
+            does: self.event.does(),
+            to: self.event.recipient.clone(),
+            recipient: None,
+            room: self.event.room.as_deref().map(Into::into),
+            content: self.event.content.as_deref().map(Quote::of),
+        }
+    }
 }
 
 type Tell<'a> = &'a mut dyn FnMut(&Told<'_>);

@@ -18,7 +18,7 @@ use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
 use crate::flow::flows::{Addressed, Times, Trigger, Whom};
 use crate::flow::members::{self, Members, Since, Standing};
-use crate::flow::verdict::{Cause, Causes, Party, Quote, Stage, TriggerSeen};
+use crate::flow::verdict::{Cause, Causes, Party, Stage, TriggerSeen};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
 
@@ -179,17 +179,7 @@ impl Verifier {
         let recipient =
             to_connection.and_then(|connection| self.ends.get(&connection)).map(|end| end.party.clone());
         let recipient = recipient.or_else(|| self.named_only(seen.chat, &seen.event.recipient, members));
-        let trigger = TriggerSeen {
-            time: seen.time,
-            party,
-            direction: Some(seen.direction),
-            kind: seen.event.kind.into(),
-            does: seen.event.does(),
-            to: seen.event.recipient.clone(),
-            recipient,
-            room: room.clone().flatten(),
-            content: seen.event.content.as_deref().map(Quote::of),
-        };
+        let trigger = TriggerSeen { recipient, room: room.clone().flatten(), ..seen.as_trigger(party) };
         let name = seen.event.user.as_ref().and_then(|user| user.name.as_deref());
         let name = name.map(str::to_owned).or_else(|| end.party.name.as_deref().map(str::to_owned));
         let beginning = Beginning {
@@ -207,13 +197,7 @@ impl Verifier {
     pub(super) fn named_only(&self, chat: Chat, to: &Option<Recipient>, members: &Members) -> Option<Party> {
         let Some(Recipient::Uid(uid)) = to else { return None };
         let name = members.name_of(chat, uid)?;
-        Some(Party {
-            connection: ConnectionId(0),
-            client: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-            claim: None,
-            name: Some(name.into()),
-            uid: Some(uid.clone()),
-        })
+        Some(Party { name: Some(name.into()), uid: Some(uid.clone()), ..Party::unknown(ConnectionId(0)) })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a case consists of")]
@@ -408,15 +392,9 @@ impl Verifier {
         let mut is_of_case = false;
         for flow in &plan.leaving {
             let trigger = TriggerSeen {
-                time: now,
-                party: party.clone(),
-                direction: None,
-                kind: "".into(),
                 does: Some(Act::Leave),
-                to: None,
-                recipient: None,
                 room: room.clone(),
-                content: None,
+                ..TriggerSeen::of_end(now, party.clone())
             };
             let beginning = Beginning {
                 event: None,
