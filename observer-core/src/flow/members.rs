@@ -148,12 +148,6 @@ impl Members {
         self.names.get(&(chat, uid.clone())).map(|name| &**name)
     }
 
-    /// Connections whose users are in the same room as the given one's, itself included.
-    pub fn members_with(&self, connection: ConnectionId) -> Vec<ConnectionId> {
-        let Some(person) = self.of(connection) else { return Vec::new() };
-        self.in_room(person.chat, person.room.as_deref()).map(|(member, _)| member).collect()
-    }
-
     /// Connections whose users are in a room of a chat, and since when; without a room those who logged in to none.
     pub fn in_room(
         &self,
@@ -181,25 +175,8 @@ impl Members {
         self.unknown.get(&chat).into_iter().flatten().copied()
     }
 
-    /// The connection that asks to log in under a name, as a message of this rule announces it, in the chat of the
-    /// given one.
-    pub fn asking_as(
-        &self,
-        connection: ConnectionId,
-        name: &str,
-        rule: &MessageRule,
-    ) -> Option<ConnectionId> {
-        let chat = self.of(connection)?.chat;
-        // Of several, the same one each time: connections have no order in the map.
-        self.all_asking_as(chat, name, rule).min()
-    }
-
-    fn all_asking_as(
-        &self,
-        chat: Chat,
-        name: &str,
-        rule: &MessageRule,
-    ) -> impl Iterator<Item = ConnectionId> {
+    /// Connections that ask to log in under a name, as a message of this rule announces it.
+    fn asking_as(&self, chat: Chat, name: &str, rule: &MessageRule) -> impl Iterator<Item = ConnectionId> {
         let asks = move |person: &Person| {
             person.chat == chat && person.asked.front().is_some_and(|asked| asked.is_announced(name, rule))
         };
@@ -208,11 +185,11 @@ impl Members {
 
     /// Whether all of a chat was seen, and one connection alone asks to log in under a name.
     fn is_asked_by_one(&self, chat: Chat, name: &str, rule: &MessageRule) -> bool {
-        !self.has_unknown(chat) && self.all_asking_as(chat, name, rule).take(2).count() == 1
+        !self.has_unknown(chat) && self.asking_as(chat, name, rule).take(2).count() == 1
     }
 
     /// Whether there is anybody in a chat of whom it is not known whether they are logged in.
-    pub fn has_unknown(&self, chat: Chat) -> bool {
+    fn has_unknown(&self, chat: Chat) -> bool {
         self.unknown.get(&chat).is_some_and(|connections| !connections.is_empty())
     }
 
@@ -610,6 +587,12 @@ mod tests {
         }
     }
 
+    /// Connections whose users are in the same room as the given one's, itself included.
+    fn members_with(members: &Members, connection: ConnectionId) -> Vec<ConnectionId> {
+        let person = members.of(connection).expect("it has said something");
+        members.in_room(person.chat, person.room.as_deref()).map(|(member, _)| member).collect()
+    }
+
     #[test]
     fn a_refused_login_gives_no_name_and_takes_nobody_s() {
         let (mallory, bob) = (connection(1, 7272), connection(2, 7272));
@@ -626,7 +609,7 @@ mod tests {
         let people = &told.people;
         assert_eq!(people.of(mallory.id).unwrap().name_or_claim(), Some("mallory"));
         assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(bob.id));
-        assert_eq!(people.members_with(bob.id), [mallory.id, bob.id]);
+        assert_eq!(members_with(people, bob.id), [mallory.id, bob.id]);
     }
 
     #[test]
@@ -640,7 +623,7 @@ mod tests {
         }
         assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(7)), Some(here.id));
         assert_eq!(told.people.by_uid((0, 7273), &Uid::Number(7)), Some(there.id));
-        assert_eq!(told.people.members_with(here.id), [here.id]);
+        assert_eq!(members_with(&told.people, here.id), [here.id]);
         assert!(!told.people.is_ambiguous(here.id));
     }
 
@@ -713,7 +696,7 @@ mod tests {
         told.people.forget(late.id);
         told.announces(&one, "x", 3);
         assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(3)), Some(one.id));
-        assert_eq!(told.people.members_with(one.id), [one.id, other.id]);
+        assert_eq!(members_with(&told.people, one.id), [one.id, other.id]);
     }
 
     #[test]
@@ -733,7 +716,7 @@ mod tests {
             told.says(connection, Direction::ServerToClient, &own);
         }
         let people = &told.people;
-        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+        assert_eq!(members_with(people, newcomer.id), [present.id, newcomer.id]);
         for (connection, uid) in [(&present, "a"), (&newcomer, "b")] {
             let person = people.of(connection.id).unwrap();
             assert_eq!((person.name.as_deref(), person.room.as_deref()), (Some("<x>"), Some("7")));
@@ -762,7 +745,7 @@ mod tests {
         assert_eq!(people.by_uid((0, 7272), &Uid::Number(1)), Some(present.id));
         assert_eq!(people.by_uid((0, 7272), &Uid::Number(2)), Some(newcomer.id));
         assert_eq!(people.of(newcomer.id).unwrap().name.as_deref(), Some("it's"));
-        assert_eq!(people.members_with(newcomer.id), [present.id, newcomer.id]);
+        assert_eq!(members_with(people, newcomer.id), [present.id, newcomer.id]);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Output {
         let Inner { layout, filter, buffer, people, verifier, .. } = &mut self.inner;
         if let Some(verifier) = verifier {
             let hides = filter.hides();
-            verifier.handle_timeout(now, people, &mut |told| layout.tell(buffer, told, people, hides));
+            verifier.handle_timeout(now, &mut |told| layout.tell(buffer, told, people, hides));
         }
     }
 

@@ -4,7 +4,9 @@
 //! stands. Bounded: it is the bound.
 
 use super::case::OpenCase;
-use super::{CASES_MAX, CASES_OF_ONE_SENDER_MAX, SLOTS_MAX, Tell, Timer, Verifier, remove_from};
+use super::{
+    CASES_MAX, CASES_OF_ONE_SENDER_MAX, SLOTS_MAX, Tell, Timer, Verifier, remove_from, remove_number,
+};
 use crate::flow::verdict::{Cause, Causes};
 use crate::record::ConnectionId;
 
@@ -42,11 +44,7 @@ impl Verifier {
             remove_from(&mut self.by_key, *key, number);
         }
         if let Some(end) = self.ends.get_mut(&case.sender) {
-            if end.own.front() == Some(&number) {
-                end.own.pop_front();
-            } else {
-                end.own.retain(|it| *it != number);
-            }
+            remove_number(&mut end.own, number);
         }
         for slot in case.slots() {
             if let Some(end) = self.ends.get_mut(&slot.connection) {

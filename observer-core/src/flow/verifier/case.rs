@@ -74,8 +74,6 @@ pub(super) struct Slot {
     pub(super) order: u64,
     /// Whether that message may have been another case's as well.
     pub(super) is_ambiguous: bool,
-    /// Whether that other case may be another sender's.
-    pub(super) is_guess: bool,
 }
 
 impl Slot {
@@ -91,7 +89,6 @@ impl Slot {
             received: None,
             order: 0,
             is_ambiguous: false,
-            is_guess: false,
         }
     }
 
@@ -229,12 +226,9 @@ impl OpenCase {
         });
     }
 
-    /// What was sent may be another case's: it is equal. `is_guess`: of another sender's.
-    pub(super) fn note_ambiguous(&mut self, connection: ConnectionId, expectation: usize, is_guess: bool) {
-        self.change(connection, expectation, |slot| {
-            slot.is_ambiguous = true;
-            slot.is_guess |= is_guess;
-        });
+    /// What was sent may be another case's: it is equal.
+    pub(super) fn note_ambiguous(&mut self, connection: ConnectionId, expectation: usize) {
+        self.change(connection, expectation, |slot| slot.is_ambiguous = true);
     }
 
     /// What is to come on a connection may have come before.

@@ -3,14 +3,12 @@
 //! Owns what is kept of them, and the case that each looks like one too many of. Must not know what that means, which
 //! `judgement` does. Bounded by [`EXTRAS_MAX`].
 
-use std::sync::Arc;
-
 use super::case::after;
 use super::keys::Key;
 use super::matching::About;
 use super::{
     EARLIER_MAX, EXTRAS_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, Link, Seen, Tell, Timer, UNKNOWN_MAX,
-    Verifier, remove_from,
+    Verifier, remove_from, remove_number,
 };
 use crate::flow::members::Members;
 use crate::flow::verdict::{Cause, Causes, Fault, Quote};
@@ -22,7 +20,6 @@ impl Verifier {
         if self.extras.is_empty() {
             return;
         }
-        let rules = Arc::clone(&self.rules);
         for key in keys {
             let candidates: Vec<u64> =
                 self.extras_by_key.get(key).into_iter().flatten().take(UNKNOWN_MAX).copied().collect();
@@ -38,10 +35,10 @@ impl Verifier {
                 if !self.may_be_of(case, found, &about) {
                     continue;
                 }
-                let flow = rules.dialects().get(case.dialect).and_then(|it| it.flows.flows.get(case.flow));
                 let takes = match case.slot(extra.connection, expectation) {
                     Some(slot) => slot.sent.is_none(),
-                    None => flow
+                    None => self
+                        .flow_of(case)
                         .is_some_and(|flow| self.may_get(case, flow, expectation, extra.connection, members)),
                 };
                 if !takes {
@@ -54,7 +51,7 @@ impl Verifier {
                 {
                     self.note_sent(number, expectation, connection, extra.time, extra.stream_end);
                     if let Some(case) = self.cases.get_mut(&number) {
-                        case.note_ambiguous(connection, expectation, false);
+                        case.note_ambiguous(connection, expectation);
                     }
                 } else if let Some(case) = self.cases.get_mut(&number) {
                     case.note_doubtful(connection, expectation);
@@ -111,8 +108,8 @@ impl Verifier {
             stream.extras.extend(seen.stream_end.map(|end| (end, number)));
         }
         // Not all that it may be of was looked at.
-        let has_more = |key: &Key| self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
-        let doubts = if keys.iter().any(has_more) { Cause::Limit.into() } else { Causes::NONE };
+        let doubts =
+            if keys.iter().any(|key| self.has_many(key)) { Cause::Limit.into() } else { Causes::NONE };
         let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
         self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
         let extra = Extra {
@@ -140,7 +137,7 @@ impl Verifier {
             remove_from(&mut self.extras_by_key, *key, number);
         }
         if let Some(end) = self.ends.get_mut(&extra.connection) {
-            end.extras.retain(|it| *it != number);
+            remove_number(&mut end.extras, number);
         }
         self.timers.remove(&(after(extra.time, extra.hold), Timer::Extra(number)));
         Some(extra)

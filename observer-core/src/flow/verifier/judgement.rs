@@ -542,7 +542,7 @@ impl Verifier {
             .map(|slot| slot.order)
     }
 
-    fn flow_of(&self, case: &OpenCase) -> Option<&Flow> {
+    pub(super) fn flow_of(&self, case: &OpenCase) -> Option<&Flow> {
         self.rules.dialects().get(case.dialect)?.flows.flows.get(case.flow)
     }
 

@@ -134,9 +134,7 @@ impl Keys {
 }
 
 fn hash_field(event: Option<&Event<'_>>, field: &str, hasher: &mut impl std::hash::Hasher) {
-    let value = event
-        .and_then(|event| event.fields.0.iter().find(|(name, _)| *name == field).map(|(_, value)| value));
-    match value {
+    match event.and_then(|event| event.fields.get(field)) {
         None | Some(Value::Absent) => 0_u8.hash(hasher),
         Some(Value::Null | Value::List | Value::Object) => 1_u8.hash(hasher),
         Some(Value::Bool(value)) => (2_u8, value).hash(hasher),

@@ -72,7 +72,7 @@ impl Verifier {
             let is_ambiguous = is_guess || self.has_other(&keys, &about, |case| case.number != number);
             self.note_sent(number, expectation, seen.connection, seen.time, seen.stream_end);
             if is_ambiguous && let Some(case) = self.cases.get_mut(&number) {
-                case.note_ambiguous(seen.connection, expectation, has_rival);
+                case.note_ambiguous(seen.connection, expectation);
             }
             let (now, last) = (self.now, self.last_number);
             if has_rival && let Some(end) = self.ends.get_mut(&seen.connection) {
@@ -109,10 +109,14 @@ impl Verifier {
     /// Whether a message may as well be of a case like that. Of many it may.
     fn has_other(&self, keys: &[Key], about: &About, is_other: impl Fn(&OpenCase) -> bool) -> bool {
         keys.iter().any(|key| {
-            let cases = self.cases_of(key.key);
-            let has_more = self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK);
-            has_more || { cases }.any(|case| is_other(case) && self.may_be_of(case, key, about))
+            self.has_many(key)
+                || self.cases_of(key.key).any(|case| is_other(case) && self.may_be_of(case, key, about))
         })
+    }
+
+    /// Whether a message with this key may be of more cases than are looked at.
+    pub(super) fn has_many(&self, key: &Key) -> bool {
+        self.by_key.get(&key.key).is_some_and(|cases| cases.len() > LOOKED_BACK)
     }
 
     /// The first case with a key in which this connection still waits for it, and whether it may have come already,

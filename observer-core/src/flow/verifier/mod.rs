@@ -117,6 +117,8 @@ pub struct Verifier {
     /// Whether nothing begins any more.
     is_closing_down: bool,
     shed: u64,
+    /// For how long something may name a connection that has ended.
+    remembered_for: Duration,
 }
 
 /// What a record is to the flows.
@@ -222,6 +224,7 @@ impl Verifier {
                 latency: [Histogram::default(), Histogram::default()],
             }));
         }
+        let hold = plans.iter().map(|plan| plan.hold).max().unwrap_or(LOST_AFTER_LEAST);
         Self {
             rules,
             plans: plans.into(),
@@ -247,6 +250,7 @@ impl Verifier {
             losses_are_counted: false,
             is_closing_down: false,
             shed: 0,
+            remembered_for: hold.saturating_add(EARLIER_MAX),
         }
     }
 
@@ -283,7 +287,7 @@ impl Verifier {
         if passes && self.now.since(record.time) > STEP_BACK_MAX {
             self.begin_anew(record.time, tell);
         }
-        self.handle_timeout(record.time, members, tell);
+        self.handle_timeout(record.time, tell);
         let Some(connection) = record.connection else {
             match &record.kind {
                 Kind::CaptureLoss(loss) => self.note_losses(loss.packets),
@@ -349,7 +353,7 @@ impl Verifier {
     }
 
     /// Tells the verifier that it is `now`. Records tell it as well.
-    pub fn handle_timeout(&mut self, now: Time, _members: &Members, tell: Tell<'_>) {
+    pub fn handle_timeout(&mut self, now: Time, tell: Tell<'_>) {
         self.now = self.now.max(now);
         while let Some((at, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= self.now.monotonic)
         {
@@ -360,7 +364,7 @@ impl Verifier {
             }
         }
         while let Some((at, gone)) = self.gone.front().copied() {
-            let is_over = self.now.since(at) >= self.remembered_for() || self.gone.len() > GONE_MAX;
+            let is_over = self.now.since(at) >= self.remembered_for || self.gone.len() > GONE_MAX;
             if !is_over {
                 break;
             }
@@ -414,10 +418,6 @@ impl Verifier {
         }
         self.now = now;
         self.note_loss();
-    }
-
-    fn remembered_for(&self) -> Duration {
-        self.plans.iter().map(|plan| plan.hold).max().unwrap_or(LOST_AFTER_LEAST).saturating_add(EARLIER_MAX)
     }
 
     fn note_losses(&mut self, packets: u64) {
@@ -732,14 +732,19 @@ fn lost_after(flow: &Flow) -> Duration {
 
 fn remove_from(lists: &mut HashMap<u64, VecDeque<u64>>, key: u64, number: u64) {
     if let Some(numbers) = lists.get_mut(&key) {
-        if numbers.front() == Some(&number) {
-            numbers.pop_front();
-        } else {
-            numbers.retain(|it| *it != number);
-        }
+        remove_number(numbers, number);
         if numbers.is_empty() {
             lists.remove(&key);
         }
+    }
+}
+
+/// The oldest mostly goes first.
+fn remove_number(numbers: &mut VecDeque<u64>, number: u64) {
+    if numbers.front() == Some(&number) {
+        numbers.pop_front();
+    } else {
+        numbers.retain(|it| *it != number);
     }
 }
 

@@ -422,7 +422,7 @@ impl Verifier {
         let stream = end.seen(Direction::ServerToClient);
         let is_idle = self.trusts_sent || stream.received.0 >= stream.end;
         let leaving = Leaving { time, is_over, end_unseen, is_idle };
-        let mut expecting = std::mem::take(&mut end.expecting);
+        let mut expecting = if is_over { std::mem::take(&mut end.expecting) } else { end.expecting.clone() };
         if is_over {
             let waiting: BTreeSet<_> = [Direction::ClientToServer, Direction::ServerToClient]
                 .into_iter()
@@ -430,8 +430,6 @@ impl Verifier {
                 .map(|(_, number, _)| number)
                 .collect();
             expecting.extend(waiting);
-        } else {
-            end.expecting.clone_from(&expecting);
         }
         for number in expecting {
             if let Some(case) = self.cases.get_mut(&number) {

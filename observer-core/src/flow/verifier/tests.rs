@@ -123,8 +123,8 @@ impl Play {
     fn wait(&mut self, milliseconds: u64) {
         self.milliseconds += milliseconds;
         let now = self.time();
-        let Self { verifier, members, told, .. } = self;
-        verifier.handle_timeout(now, members, &mut |it| told.push(line(it)));
+        let Self { verifier, told, .. } = self;
+        verifier.handle_timeout(now, &mut |it| told.push(line(it)));
     }
 
     fn open(&mut self, id: u64) {
