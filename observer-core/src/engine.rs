@@ -62,8 +62,8 @@ pub struct Config {
     pub wire: bool,
     /// Whether to report every TCP segment with an observed port, those of no known connection included.
     pub packets: bool,
-    /// Whether to report what a verdict asks for: what each end has received, close frames, and that the capture lost
-    /// packets.
+    /// Whether to report what a verdict asks for: what each end has received; close frames, which tell sooner than the
+    /// connection's end that somebody leaves; and that the capture lost packets.
     pub receipts: bool,
     /// What messages mean.
     pub rules: Arc<Rules>,

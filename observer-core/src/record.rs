@@ -54,7 +54,8 @@ pub enum Kind<'a> {
     ProxyHeader(ProxyHeader),
     /// The upgrade request or its answer, or another head before them.
     Handshake(Handshake<'a>),
-    /// One WebSocket frame, whole, where [`Config::frames`](crate::engine::Config::frames) asks for it.
+    /// One WebSocket frame, whole, where [`Config::frames`](crate::engine::Config::frames) asks for it, or, where it
+    /// closes, [`Config::receipts`](crate::engine::Config::receipts).
     Frame(Frame<'a>),
     /// One text or binary message, whole or as far as it was seen.
     Message(Message<'a>),

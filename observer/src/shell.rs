@@ -58,7 +58,7 @@ impl Shell {
             (Task::Verify, _) => Layout::Verdicts(Box::new(Verdicts::text(rules(), request.time, palette))),
             (Task::List, Format::Json) => Layout::Listing(Box::new(Listing::json())),
             (Task::List, _) => Layout::Listing(Box::new(Listing::text(request.time, palette))),
-            (_, Format::Json) => Layout::Json { receipts: request.receipts, frames: request.frames },
+            (_, Format::Json) => Layout::Json { receipts: request.receipts },
             (_, Format::Text | Format::Junit) => {
                 // Of what is shown as packets already, messages need no bytes.
                 let none = packets::Layout::default();
@@ -86,8 +86,7 @@ impl Shell {
             limits: Limits::default(),
             ports,
             report,
-            // A close frame tells sooner than the connection's end that somebody leaves.
-            frames: request.frames || request.receipts || verifier.is_some(),
+            frames: request.frames,
             wire: request.wire,
             packets: request.packets,
             receipts: request.receipts || verifier.is_some(),

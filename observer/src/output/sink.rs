@@ -12,7 +12,6 @@ use observer_core::flow::verifier::Part;
 use observer_core::flow::{Members, Verifier};
 use observer_core::record::{Kind, Summary};
 use observer_core::time::{MonotonicTime, Time};
-use observer_core::websocket::frame::Opcode;
 use observer_core::{Record, Sink};
 
 use super::explain::Explain;
@@ -33,10 +32,8 @@ pub enum Layout {
     Folded(Box<Folded>),
     /// JSON lines.
     Json {
-        /// With what each end has received, and what closes.
+        /// With where each message ends in its stream.
         receipts: bool,
-        /// With every frame.
-        frames: bool,
     },
     /// A transcript.
     Explain(Box<Explain>),
@@ -254,19 +251,12 @@ impl Inner {
             Layout::Listing(listing) => listing.handle(&mut self.buffer, record, &self.people),
             Layout::Folded(folded) => folded.handle(&mut self.buffer, record, part),
             Layout::Text(text) if is_shown && !is_receipt => text.write(&mut self.buffer, record),
-            Layout::Json { receipts, frames } if is_shown && (*frames || !is_other_frame(record)) => {
-                json::write(&mut self.buffer, record, *receipts);
-            }
+            Layout::Json { receipts } if is_shown => json::write(&mut self.buffer, record, *receipts),
             // The numbers of later packets depend on those before.
             Layout::Text(text) => text.pass_over(record),
             Layout::Json { .. } | Layout::Verdicts(_) => {}
         }
     }
-}
-
-/// Whether it is a frame that does not close, and that nobody asks for who wants to know who received what.
-fn is_other_frame(record: &Record<'_>) -> bool {
-    matches!(&record.kind, Kind::Frame(frame) if frame.header.opcode != Opcode::Close)
 }
 
 impl Layout {
