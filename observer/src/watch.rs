@@ -209,21 +209,31 @@ impl Watch<'_> {
                 }),
             }));
         }
+        self.decode_until(existing.boot_time_ns, shell, stream).await?;
+        shell.handle_timeout(time);
+        shell.deliver().await
+    }
+
+    /// Decodes all that was captured until then, where the ring still holds it.
+    async fn decode_until(
+        &mut self,
+        boot_time_ns: u64,
+        shell: &mut Shell,
+        stream: &mut PacketStream,
+    ) -> anyhow::Result<()> {
         loop {
             let mut is_past = false;
             let (mut handle, _) = shell.split();
             let drained = stream.capture_mut().drain_packets(BATCH_EVENTS, |packet| {
-                is_past |= packet.header.boot_time_ns > existing.boot_time_ns;
+                is_past |= packet.header.boot_time_ns > boot_time_ns;
                 self.decode(&packet, &mut handle)
             });
             drop(handle);
             shell.deliver().await?;
             if drained.emptied || is_past || shell.is_over() {
-                break;
+                return Ok(());
             }
         }
-        shell.handle_timeout(time);
-        shell.deliver().await
     }
 
     /// When to look whether something did not happen in time.
@@ -236,19 +246,7 @@ impl Watch<'_> {
     /// Tells whoever judges the time, once all that was captured until then is decoded.
     async fn judge(&mut self, shell: &mut Shell, stream: &mut PacketStream) -> anyhow::Result<()> {
         let now = self.clock.now().monotonic.0;
-        loop {
-            let mut is_past = false;
-            let (mut handle, _) = shell.split();
-            let drained = stream.capture_mut().drain_packets(BATCH_EVENTS, |packet| {
-                is_past |= packet.header.boot_time_ns > now;
-                self.decode(&packet, &mut handle)
-            });
-            drop(handle);
-            shell.deliver().await?;
-            if drained.emptied || is_past || shell.is_over() {
-                break;
-            }
-        }
+        self.decode_until(now, shell, stream).await?;
         shell.handle_timeout(self.clock.time(now.saturating_sub(JUDGING_MARGIN_NS)));
         Ok(())
     }
