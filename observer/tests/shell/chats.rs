@@ -87,3 +87,22 @@ pub fn two_users(capture: &mut Capture) -> [Conversation; 2] {
     capture.announce(&mut alice, "bob", 2);
     [alice, bob]
 }
+
+/// Alice says something, and both have it.
+pub fn heard_by_both(content: &str) -> (Capture, [Conversation; 2]) {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.say(&mut alice, content);
+    capture.deliver([&mut alice, &mut bob], content);
+    (capture, [alice, bob])
+}
+
+/// Alice says something, and so far only she has it.
+pub fn heard_by_alice(content: &str) -> (Capture, [Conversation; 2]) {
+    let mut capture = Capture::default();
+    let [mut alice, bob] = two_users(&mut capture);
+    capture.say(&mut alice, content);
+    capture.pass_on(&mut alice, content);
+    capture.acknowledge(&mut alice);
+    (capture, [alice, bob])
+}

@@ -1,6 +1,6 @@
 //! `--format explain`: what it says of chats in which not all goes well, or not all was seen.
 
-use crate::chats::{Capture, two_users};
+use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
 use crate::support::{Conversation, From, Pcap, TemporaryFile, run_on};
 
 /// Packets of several connections, explained.
@@ -26,10 +26,7 @@ impl Explained for Capture {
 
 #[test]
 fn what_all_members_acknowledged_is_delivered() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (capture, _) = heard_by_both("hi");
     assert_eq!(capture.deliveries(), ["2 of 2 browsers: “hi”"]);
 }
 
@@ -49,11 +46,7 @@ fn users_of_another_chat_are_not_waited_for() {
 #[test]
 fn a_forged_acknowledgment_delivers_nothing() {
     for beyond in [[0x2000_0000, 0x3000_0000], [0, 0x3000_0000], [0x2000_0000, 0]] {
-        let mut capture = Capture::default();
-        let [mut alice, mut bob] = two_users(&mut capture);
-        capture.say(&mut alice, "hi");
-        capture.pass_on(&mut alice, "hi");
-        capture.acknowledge(&mut alice);
+        let (mut capture, [_, mut bob]) = heard_by_alice("hi");
         capture.pass_on(&mut bob, "hi");
         bob.forge_acknowledgment(From::Client, beyond);
         capture.take(&mut bob);
@@ -123,19 +116,11 @@ fn what_the_rules_only_have_a_name_for_is_told_by_that_name() {
 
 #[test]
 fn a_member_who_was_sent_nothing_has_not_got_it_and_one_who_left_before_is_not_waited_for() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, "hi");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [_, mut bob]) = heard_by_alice("hi");
     capture.wait(20_000);
     capture.acknowledge(&mut bob);
     assert_eq!(capture.deliveries(), ["1 of 2 browsers only: “hi”"]);
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, "hi");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [_, mut bob]) = heard_by_alice("hi");
     bob.close();
     capture.take(&mut bob);
     assert_eq!(capture.deliveries(), ["1 of 1 browsers: “hi”"]);
@@ -143,10 +128,7 @@ fn a_member_who_was_sent_nothing_has_not_got_it_and_one_who_left_before_is_not_w
 
 #[test]
 fn filters_hide_sentences_and_packets_of_what_they_hide_but_no_outcome_of_what_is_shown() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (capture, _) = heard_by_both("hi");
     let without_says = capture.explained(&["--not-type", "say"]);
     assert!(!without_says.contains("says to all") && !without_says.contains("passed on"), "{without_says}");
     assert!(without_says.contains("# alice logs in"));

@@ -1,6 +1,6 @@
 //! Default text: one line for what is said and all its copies; and `--each`, which has a line a message.
 
-use crate::chats::{Capture, two_users};
+use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
 use crate::support::{Conversation, From, Ran, run_on};
 
 fn shown(capture: &Capture, options: &[&str]) -> Ran {
@@ -20,20 +20,13 @@ const LOGINS: [&str; 2] = ["alice logged in 1/1 2.0 ms", "bob logged in 2/2 4.0 
 
 #[test]
 fn what_is_said_has_one_line_with_all_its_copies_and_no_line_of_its_own() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (capture, _) = heard_by_both("hi");
     assert_eq!(happened(&capture), [&LOGINS[..], &["alice → all \"hi\" 2/2 3.0 ms"]].concat());
 }
 
 #[test]
 fn who_is_missing_is_named_once_the_time_is_up_and_once_more_where_it_comes_late() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, "hi");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [mut alice, mut bob]) = heard_by_alice("hi");
     capture.wait(3_000);
     capture.acknowledge(&mut alice);
     let missing = "alice → all \"hi\" 1/2, missing: bob (#2 10.0.0.1:40002)";
@@ -49,11 +42,7 @@ fn who_is_missing_is_named_once_the_time_is_up_and_once_more_where_it_comes_late
 
 #[test]
 fn what_was_sent_and_is_not_acknowledged_is_called_so() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, "hi");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [mut alice, mut bob]) = heard_by_alice("hi");
     capture.pass_on(&mut bob, "hi");
     capture.wait(3_000);
     capture.acknowledge(&mut alice);
@@ -83,10 +72,7 @@ fn a_message_that_is_nothing_to_the_rules_is_shown_as_ever() {
 
 #[test]
 fn each_and_every_filter_show_each_message_and_no_such_lines() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (capture, _) = heard_by_both("hi");
     for options in [
         &["--each"][..],
         &["--type", "say"],
@@ -104,10 +90,7 @@ fn each_and_every_filter_show_each_message_and_no_such_lines() {
 
 #[test]
 fn messages_are_counted_whether_they_have_a_line_or_not() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (capture, _) = heard_by_both("hi");
     let stderr = shown(&capture, &["-c", "8"]).stderr;
     assert!(stderr.contains("8 messages"), "{stderr}");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::chats::{Capture, two_users};
+use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
 use crate::golden::assert_documented;
 use crate::support::{Conversation, From, Pcap, Ran, TemporaryFile, json, observer, ran, run, run_on};
 
@@ -26,10 +26,7 @@ fn verify(capture: &Capture, options: &[&str]) -> Ran {
 
 /// What alice says reaches both.
 fn held() -> Capture {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.deliver([&mut alice, &mut bob], "hi");
+    let (mut capture, [_, mut bob]) = heard_by_both("hi");
     capture.wait(20_000);
     capture.acknowledge(&mut bob);
     capture
@@ -37,11 +34,7 @@ fn held() -> Capture {
 
 /// What alice says reaches only herself.
 fn violated() -> Capture {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "hi");
-    capture.pass_on(&mut alice, "hi");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [mut alice, mut bob]) = heard_by_alice("hi");
     capture.wait(20_000);
     capture.acknowledge(&mut bob);
     capture.acknowledge(&mut alice);
@@ -262,11 +255,7 @@ fn captures_and_json_lines_are_not_taken_together_and_read_says_who_reads_lines(
 
 #[test]
 fn only_the_window_is_judged_and_what_began_before_is_not_held_against_anybody() {
-    let mut capture = Capture::default();
-    let [mut alice, mut bob] = two_users(&mut capture);
-    capture.say(&mut alice, "lost");
-    capture.pass_on(&mut alice, "lost");
-    capture.acknowledge(&mut alice);
+    let (mut capture, [mut alice, mut bob]) = heard_by_alice("lost");
     capture.wait(60_000);
     capture.say(&mut alice, "hi");
     capture.deliver([&mut alice, &mut bob], "hi");
