@@ -9,7 +9,6 @@
 //! comes behind those of what was said later.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
 use observer_core::time::Time;
 
+use super::append::push;
 use super::escape::write_text;
 use super::palette::Palette;
 use super::party::{latency, write_party, write_party_briefly, write_quote};
@@ -136,7 +136,7 @@ impl Folded {
     fn write_case(&mut self, out: &mut Vec<u8>, case: &Case<'_>, is_late: bool, people: &Members) {
         self.write_start(out, case, people);
         let is_short = case.arrived < case.expected;
-        self.write_word(
+        self.palette.write_word(
             out,
             if is_short { self.palette.problem } else { "" },
             &format!(" {}/{}", case.arrived, case.expected),
@@ -152,7 +152,7 @@ impl Folded {
         let has_late = case.deviations.iter().any(|deviation| deviation.fault == Fault::Late);
         if is_late && !has_late {
             push(out, ", ");
-            self.write_word(out, self.palette.problem, "late");
+            self.palette.write_word(out, self.palette.problem, "late");
         }
         self.write_rest(out, case);
     }
@@ -168,7 +168,7 @@ impl Folded {
             self.write_start(out, case, people);
         }
         push(out, ", ");
-        self.write_word(out, self.palette.problem, "refused by the server");
+        self.palette.write_word(out, self.palette.problem, "refused by the server");
         out.push(b'\n');
     }
 
@@ -176,7 +176,7 @@ impl Folded {
     fn write_finding(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
         self.write_start(out, case, people);
         push(out, ", ");
-        self.write_word(out, self.palette.problem, words::outcome(case.outcome));
+        self.palette.write_word(out, self.palette.problem, words::outcome(case.outcome));
         out.push(b' ');
         write_text(out, case.flow, self.palette.escape);
         self.write_rest(out, case);
@@ -194,7 +194,7 @@ impl Folded {
         if case.others_unknown > 0 {
             push(out, ", ");
             let others = count(case.others_unknown as u64, "other", "others");
-            self.write_word(out, self.palette.problem, &format!("{others} unknown"));
+            self.palette.write_word(out, self.palette.problem, &format!("{others} unknown"));
         }
         if case.left > 0 {
             push(out, &format!(", {} left before", case.left));
@@ -203,7 +203,7 @@ impl Folded {
             let of_fault: Vec<_> = case.deviations.iter().filter(|it| it.fault == fault).collect();
             if !of_fault.is_empty() {
                 push(out, ", ");
-                self.write_word(out, self.palette.problem, label(fault, case.outcome));
+                self.palette.write_word(out, self.palette.problem, label(fault, case.outcome));
                 push(out, ": ");
                 self.write_recipients(out, case, &of_fault);
             }
@@ -214,7 +214,11 @@ impl Folded {
         if case.outcome == Outcome::Inconclusive && !case.causes.is_empty() {
             let causes: Vec<_> = case.causes.iter().map(words::cause).collect();
             out.push(b' ');
-            self.write_word(out, self.palette.problem, &format!("[not known: {}]", causes.join("; ")));
+            self.palette.write_word(
+                out,
+                self.palette.problem,
+                &format!("[not known: {}]", causes.join("; ")),
+            );
         }
         out.push(b'\n');
     }
@@ -240,12 +244,6 @@ impl Folded {
         if more > 0 {
             push(out, &format!(" and {more} more"));
         }
-    }
-
-    fn write_word(&self, out: &mut Vec<u8>, color: &str, word: &str) {
-        push(out, color);
-        push(out, word);
-        push(out, if color.is_empty() { "" } else { self.palette.reset });
     }
 
     fn write_heartbeats_if_due(&mut self, out: &mut Vec<u8>, now: Time) {
@@ -302,11 +300,6 @@ const fn label(fault: Fault, outcome: Outcome) -> &'static str {
         (Fault::Unsolicited, _) => "nothing explains it",
         (Fault::WrongClose, _) => "ended otherwise",
     }
-}
-
-fn push(out: &mut Vec<u8>, text: &str) {
-    // Writing to a vector cannot fail.
-    let _ = out.write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Owns the formats, their colours, and the way to standard output and standard error. Must not know where records
 //! come from. Bounded: one record is laid out at a time into a reused buffer, and the queue to the writer is short.
 
+mod append;
 #[cfg(test)]
 mod cases;
 pub mod clock;

@@ -9,11 +9,12 @@
 //! options that no TCP sends today, MPTCP and MD5 are shown as bytes, and the user time-out as RFC 5482 counts it.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write as _;
 use std::net::SocketAddr;
 
 use observer_core::record::PacketSeen;
 use observer_core::tcp::segment::{Flags, Segment};
+
+use super::append::format;
 
 /// Pairs of addresses whose first sequence numbers are remembered.
 const CONVERSATIONS_MAX: usize = 65_536;
@@ -132,31 +133,31 @@ fn write_segment(out: &mut Vec<u8>, segment: &Segment<'_>, scope: u64, conversat
     let numbers = conversations.numbers(segment, scope);
     let version = if source.is_ipv4() { "IP" } else { "IP6" };
     let (source_port, destination_port) = (source.port(), destination.port());
-    put(out, format_args!("{version} {}.{source_port} > ", source.ip()));
-    put(out, format_args!("{}.{destination_port}: Flags [{}]", destination.ip(), flag_letters(flags)));
+    format(out, format_args!("{version} {}.{source_port} > ", source.ip()));
+    format(out, format_args!("{}.{destination_port}: Flags [{}]", destination.ip(), flag_letters(flags)));
     if payload_length > 0 || flags.syn() || flags.fin() || flags.rst() {
-        put(out, format_args!(", seq {}", numbers.sequence));
+        format(out, format_args!(", seq {}", numbers.sequence));
         if payload_length > 0 {
-            put(out, format_args!(":{}", numbers.sequence.wrapping_add(payload_length)));
+            format(out, format_args!(":{}", numbers.sequence.wrapping_add(payload_length)));
         }
     }
     if flags.ack() {
-        put(out, format_args!(", ack {}", numbers.acknowledgment));
+        format(out, format_args!(", ack {}", numbers.acknowledgment));
     }
-    put(out, format_args!(", win {window}"));
+    format(out, format_args!(", win {window}"));
     if flags.urg() {
-        put(out, format_args!(", urg {}", segment.urgent_pointer));
+        format(out, format_args!(", urg {}", segment.urgent_pointer));
     }
     if !segment.options.is_empty() {
-        put(out, format_args!(", options ["));
+        format(out, format_args!(", options ["));
         if write_options(out, segment.options, numbers.other_origin).is_none() {
             // Nothing behind them can be trusted.
-            put(out, format_args!("[bad opt]"));
+            format(out, format_args!("[bad opt]"));
             return;
         }
-        put(out, format_args!("]"));
+        format(out, format_args!("]"));
     }
-    put(out, format_args!(", length {payload_length}"));
+    format(out, format_args!(", length {payload_length}"));
 }
 
 /// Control bits as tcpdump's letters.
@@ -188,11 +189,11 @@ fn write_options(out: &mut Vec<u8>, mut options: &[u8], other_origin: u32) -> Op
         }
         match *kind {
             END => {
-                put(out, format_args!("eol"));
+                format(out, format_args!("eol"));
                 return Some(());
             }
             NO_OPERATION => {
-                put(out, format_args!("nop"));
+                format(out, format_args!("nop"));
                 options = rest;
             }
             kind => {
@@ -223,40 +224,42 @@ fn write_option(out: &mut Vec<u8>, kind: u8, length: u8, data: &[u8], other_orig
         30 => "mptcp",
         34 => "tfo ",
         254 => "exp",
-        _ => return put(out, format_args!("unknown-{kind}{}", Hexadecimal(" 0x", data))),
+        _ => return format(out, format_args!("unknown-{kind}{}", Hexadecimal(" 0x", data))),
     };
-    put(out, format_args!("{name}"));
+    format(out, format_args!("{name}"));
     match (kind, data) {
-        (2, &[high, low]) => put(out, format_args!(" {}", u16::from_be_bytes([high, low]))),
-        (3, &[shift]) => put(out, format_args!(" {shift}")),
+        (2, &[high, low]) => format(out, format_args!(" {}", u16::from_be_bytes([high, low]))),
+        (3, &[shift]) => format(out, format_args!(" {shift}")),
         (4, []) => {}
         (5, blocks) if blocks.len().is_multiple_of(8) => {
-            put(out, format_args!(" {} ", blocks.len() / 8));
+            format(out, format_args!(" {} ", blocks.len() / 8));
             for block in blocks.chunks_exact(8) {
                 let edge = |at: usize| four(&block[at..]).wrapping_sub(other_origin);
-                put(out, format_args!("{{{}:{}}}", edge(0), edge(4)));
+                format(out, format_args!("{{{}:{}}}", edge(0), edge(4)));
             }
         }
-        (5, _) => put(out, format_args!(" invalid sack")),
-        (6 | 7 | 11 | 12, value) if value.len() == 4 => put(out, format_args!(" {}", four(value))),
+        (5, _) => format(out, format_args!(" invalid sack")),
+        (6 | 7 | 11 | 12, value) if value.len() == 4 => format(out, format_args!(" {}", four(value))),
         (8, stamps) if stamps.len() == 8 => {
-            put(out, format_args!(" val {} ecr {}", four(stamps), four(&stamps[4..])));
+            format(out, format_args!(" val {} ecr {}", four(stamps), four(&stamps[4..])));
         }
         (28, &[high, low]) => {
             let value = u16::from_be_bytes([high, low]);
             let seconds = u32::from(value & 0x7fff) * if value & 0x8000 == 0 { 1 } else { 60 };
-            put(out, format_args!(" 0x{value:x} {seconds}"));
+            format(out, format_args!(" 0x{value:x} {seconds}"));
         }
         (29, [key, next_key, mac @ ..]) => {
-            put(out, format_args!(" keyid {key} rnextkeyid {next_key}{}", Hexadecimal(" mac 0x", mac)));
+            format(out, format_args!(" keyid {key} rnextkeyid {next_key}{}", Hexadecimal(" mac 0x", mac)));
         }
-        (34, []) => put(out, format_args!(" cookiereq")),
-        (34, cookie) => put(out, format_args!("{}", Hexadecimal(" cookie ", cookie))),
-        (254, [0xf9, 0x89]) => put(out, format_args!("-tfo cookiereq")),
-        (254, [0xf9, 0x89, cookie @ ..]) => put(out, format_args!("-tfo{}", Hexadecimal(" cookie ", cookie))),
-        (19 | 30 | 254, data) => put(out, format_args!("{}", Hexadecimal(" 0x", data))),
+        (34, []) => format(out, format_args!(" cookiereq")),
+        (34, cookie) => format(out, format_args!("{}", Hexadecimal(" cookie ", cookie))),
+        (254, [0xf9, 0x89]) => format(out, format_args!("-tfo cookiereq")),
+        (254, [0xf9, 0x89, cookie @ ..]) => {
+            format(out, format_args!("-tfo{}", Hexadecimal(" cookie ", cookie)));
+        }
+        (19 | 30 | 254, data) => format(out, format_args!("{}", Hexadecimal(" 0x", data))),
         // Of a length that the option cannot have.
-        (_, data) => put(out, format_args!("{}[len {length}]", Hexadecimal(" 0x", data))),
+        (_, data) => format(out, format_args!("{}[len {length}]", Hexadecimal(" 0x", data))),
     }
 }
 
@@ -281,11 +284,11 @@ impl std::fmt::Display for Hexadecimal<'_> {
 fn write_hex_and_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEXADECIMAL_WIDTH: usize = BYTES_PER_LINE / 2 * 5;
     for (line, chunk) in bytes.chunks(BYTES_PER_LINE).enumerate() {
-        put(out, format_args!("\n\t0x{:04x}: ", line * BYTES_PER_LINE));
+        format(out, format_args!("\n\t0x{:04x}: ", line * BYTES_PER_LINE));
         let begin = out.len();
         for pair in chunk.chunks(2) {
             out.push(b' ');
-            put(out, format_args!("{}", Hexadecimal("", pair)));
+            format(out, format_args!("{}", Hexadecimal("", pair)));
         }
         out.resize(begin + HEXADECIMAL_WIDTH, b' ');
         out.extend(b"  ");
@@ -304,11 +307,6 @@ fn write_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
             _ => out.push(b'.'),
         }
     }
-}
-
-fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a vector cannot fail.
-    let _ = out.write_fmt(arguments);
 }
 
 #[cfg(test)]

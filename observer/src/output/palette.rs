@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal as _;
 
+use super::append::push;
 use super::escape::Mark;
 
 /// When to use colour, as `--color` names it.
@@ -79,5 +80,12 @@ impl Palette {
     /// With or without colour.
     pub const fn new(colored: bool) -> Self {
         if colored { Self::COLORED } else { Self::PLAIN }
+    }
+
+    /// Appends a word in the colour of a role; in none where that is empty.
+    pub fn write_word(&self, out: &mut Vec<u8>, color: &str, word: &str) {
+        push(out, color);
+        push(out, word);
+        push(out, if color.is_empty() { "" } else { self.reset });
     }
 }

@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
-use observer_core::flow::Members;
 use observer_core::flow::verdict::{Party, Quote};
+use observer_core::flow::{Members, Uid};
+use observer_core::record::ClientClaim;
 
+use super::append::push;
 use super::escape::{Mark, write_quoted, write_text};
 
 /// What stands for everybody. Nobody is called so without quotes.
@@ -25,6 +27,12 @@ pub fn write_name(out: &mut Vec<u8>, name: &str, mark: Mark) {
     }
 }
 
+/// What the chat calls somebody.
+pub fn write_uid(out: &mut Vec<u8>, uid: &Uid, mark: Mark) {
+    push(out, "uid ");
+    write_name(out, &uid.to_string(), mark);
+}
+
 /// Who it is: a name, a uid, or an address.
 pub fn write_party(out: &mut Vec<u8>, party: &Party, people: &Members, mark: Mark) {
     match (&party.name, &party.uid) {
@@ -34,10 +42,7 @@ pub fn write_party(out: &mut Vec<u8>, party: &Party, people: &Members, mark: Mar
                 push(out, &format!(" (#{})", party.connection));
             }
         }
-        (None, Some(uid)) => {
-            push(out, "uid ");
-            write_name(out, &uid.to_string(), mark);
-        }
+        (None, Some(uid)) => write_uid(out, uid, mark),
         (None, None) => push(out, &party.client.to_string()),
     }
 }
@@ -56,22 +61,27 @@ pub fn write_party_fully(out: &mut Vec<u8>, party: &Party, mark: Mark) {
     write_who(out, party, mark);
     push(out, &format!("(#{} {}", party.connection, party.client));
     if let Some(claim) = &party.claim {
-        push(out, &format!(", {} claims client {}", claim.by.title(), claim.address));
-        for (index, address) in claim.also.iter().enumerate() {
-            push(out, &format!("{}{address}", if index == 0 { "; also claimed: " } else { ", " }));
-        }
+        push(out, ", ");
+        push(out, &claim_words(claim));
     }
     out.push(b')');
+}
+
+/// Whom a connection claims to be for, and by which header.
+pub fn claim_words(claim: &ClientClaim) -> String {
+    let mut said = format!("{} claims client {}", claim.by.title(), claim.address);
+    for (index, address) in claim.also.iter().enumerate() {
+        said += if index == 0 { "; also claimed: " } else { ", " };
+        said += &address.to_string();
+    }
+    said
 }
 
 /// A name or a uid, with a space behind it; nothing where neither is known.
 fn write_who(out: &mut Vec<u8>, party: &Party, mark: Mark) {
     match (&party.name, &party.uid) {
         (Some(name), _) => write_name(out, name, mark),
-        (None, Some(uid)) => {
-            push(out, "uid ");
-            write_name(out, &uid.to_string(), mark);
-        }
+        (None, Some(uid)) => write_uid(out, uid, mark),
         (None, None) => return,
     }
     out.push(b' ');
@@ -95,16 +105,11 @@ pub fn latency(duration: Duration) -> String {
     }
 }
 
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use observer_core::flow::Uid;
-    use observer_core::record::{ClaimSource, ClaimedAddress, ClientClaim, ConnectionId};
+    use observer_core::record::{ClaimSource, ClaimedAddress, ConnectionId};
 
     use super::*;
 

@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -21,10 +20,12 @@ use observer_core::record::{
 use observer_core::time::Time;
 use observer_core::websocket::frame::Opcode;
 
+use super::append::{format, push};
 use super::clock::{Clock, TimeStyle};
 use super::escape::{is_escaped_json, write_bytes, write_json, write_quoted, write_text};
 use super::packets::{Conversations, Layout, write_packet};
 use super::palette::Palette;
+use super::party::claim_words;
 use super::pieces::{Piece, missing_bytes, pieces};
 use super::summary::count;
 
@@ -181,15 +182,6 @@ impl Text {
         );
     }
 
-    /// A word in the colour of a role.
-    fn write_word(&self, out: &mut Vec<u8>, color: &str, word: &str) {
-        push(out, color);
-        push(out, word);
-        if !color.is_empty() {
-            push(out, self.palette.reset);
-        }
-    }
-
     const fn sender_color(&self, direction: Direction) -> &'static str {
         match direction {
             Direction::ClientToServer => self.palette.client,
@@ -198,7 +190,7 @@ impl Text {
     }
 
     fn write_opened(&self, out: &mut Vec<u8>, opened: &ConnectionOpened, record: &Record<'_>) {
-        self.write_word(out, self.palette.event, if opened.from_start { "opened" } else { "joined" });
+        self.palette.write_word(out, self.palette.event, if opened.from_start { "opened" } else { "joined" });
         if opened.was_listed {
             push(out, ", it was open before");
         } else if !opened.from_start {
@@ -211,7 +203,7 @@ impl Text {
     }
 
     fn write_proxy_header(&self, out: &mut Vec<u8>, header: &ProxyHeader) {
-        self.write_word(out, self.palette.event, "PROXY");
+        self.palette.write_word(out, self.palette.event, "PROXY");
         format(out, format_args!(" v{}", header.version));
         match (header.is_local, header.source, header.destination) {
             (true, ..) => push(out, " of the proxy's own connection"),
@@ -224,24 +216,18 @@ impl Text {
 
     /// Before the target, which could imitate it.
     fn write_claim(&self, out: &mut Vec<u8>, claim: &ClientClaim) {
-        let mut said = format!("[{} claims client {}", claim.by.title(), claim.address);
-        for (index, address) in claim.also.iter().enumerate() {
-            said += if index == 0 { "; also claimed: " } else { ", " };
-            said += &address.to_string();
-        }
-        said.push(']');
         out.push(b' ');
-        self.write_word(out, self.palette.faint, &said);
+        self.palette.write_word(out, self.palette.faint, &format!("[{}]", claim_words(claim)));
     }
 
     fn write_handshake(&self, out: &mut Vec<u8>, handshake: &Handshake<'_>, claim: Option<&ClientClaim>) {
         let mark = self.palette.escape;
         let color = self.sender_color(handshake.direction);
         if let Some(status) = handshake.status {
-            self.write_word(out, color, &status.to_string());
+            self.palette.write_word(out, color, &status.to_string());
             if handshake.accepted == Some(false) {
                 out.push(b' ');
-                self.write_word(out, self.palette.problem, "[no WebSocket]");
+                self.palette.write_word(out, self.palette.problem, "[no WebSocket]");
             }
             if let Some(reason) = handshake.reason.filter(|reason| !reason.is_empty()) {
                 out.push(b' ');
@@ -292,7 +278,7 @@ impl Text {
     fn write_frame(&self, out: &mut Vec<u8>, frame: &Frame<'_>) {
         let header = &frame.header;
         push(out, "frame ");
-        self.write_word(out, self.sender_color(frame.direction), &header.opcode.to_string());
+        self.palette.write_word(out, self.sender_color(frame.direction), &header.opcode.to_string());
         for (is_set, name) in
             [(header.fin, " fin"), (header.rsv1, " rsv1"), (header.rsv2, " rsv2"), (header.rsv3, " rsv3")]
         {
@@ -333,7 +319,7 @@ impl Text {
     }
 
     fn write_message(&self, out: &mut Vec<u8>, message: &Message<'_>) {
-        self.write_word(out, self.sender_color(message.direction), &message.opcode.to_string());
+        self.palette.write_word(out, self.sender_color(message.direction), &message.opcode.to_string());
         self.write_resynchronised(out, message.resynchronised);
         if let Some(undecoded) = message.payload.undecoded {
             out.push(b' ');
@@ -369,13 +355,13 @@ impl Text {
             ((bytes, false), None) => format!("{bytes} bytes are missing"),
         };
         out.push(b' ');
-        self.write_word(out, self.palette.problem, &format!("[truncated: {said}]"));
+        self.palette.write_word(out, self.palette.problem, &format!("[truncated: {said}]"));
     }
 
     fn write_resynchronised(&self, out: &mut Vec<u8>, resynchronised: bool) {
         if resynchronised {
             out.push(b' ');
-            self.write_word(out, self.palette.problem, "[resynchronised]");
+            self.palette.write_word(out, self.palette.problem, "[resynchronised]");
         }
     }
 
@@ -425,7 +411,7 @@ impl Text {
             Some(length) => format!("[…{length} missing…]"),
             None => "[…end missing]".to_owned(),
         };
-        self.write_word(out, self.palette.problem, &said);
+        self.palette.write_word(out, self.palette.problem, &said);
     }
 
     /// The first bytes in hexadecimal and as ASCII, and how many more there are.
@@ -457,12 +443,12 @@ impl Text {
         push(out, "|");
         let more = payload.known.len() - ascii.len();
         if more > 0 {
-            self.write_word(out, self.palette.faint, &format!(" and {more} bytes more"));
+            self.palette.write_word(out, self.palette.faint, &format!(" and {more} bytes more"));
         }
     }
 
     fn write_anomaly(&self, out: &mut Vec<u8>, anomaly: &Anomaly<'_>) {
-        self.write_word(out, self.palette.problem, "anomaly");
+        self.palette.write_word(out, self.palette.problem, "anomaly");
         format(out, format_args!(" {}", anomaly.code));
         if !anomaly.detail.is_empty() {
             push(out, ": ");
@@ -471,7 +457,7 @@ impl Text {
     }
 
     fn write_gap(&self, out: &mut Vec<u8>, gap: &Gap) {
-        self.write_word(out, self.palette.problem, "gap");
+        self.palette.write_word(out, self.palette.problem, "gap");
         let (length, offset) = (gap.length, gap.offset);
         let cause = cause_words(gap.cause);
         if length == 0 {
@@ -483,7 +469,7 @@ impl Text {
 
     fn write_closed(&self, out: &mut Vec<u8>, closed: &ConnectionClosed<'_>) {
         let word = if closed.how == How::StillOpen { "open" } else { "closed" };
-        self.write_word(out, self.palette.event, word);
+        self.palette.write_word(out, self.palette.event, word);
         match closed.closed_by {
             Some(Peer::Client) => push(out, " by client"),
             Some(Peer::Server) => push(out, " by server"),
@@ -537,7 +523,7 @@ impl Text {
                 push(out, &what);
             }
             Completeness::Incomplete(what) => {
-                self.write_word(out, self.palette.problem, "incomplete");
+                self.palette.write_word(out, self.palette.problem, "incomplete");
                 push(out, ": ");
                 push(out, &what);
             }
@@ -659,13 +645,4 @@ pub fn milliseconds(duration: Duration) -> String {
 
 fn seconds(duration: Duration) -> String {
     format!("{}.{:03}", duration.as_secs(), duration.subsec_millis())
-}
-
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn format(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a vector cannot fail.
-    let _ = out.write_fmt(arguments);
 }

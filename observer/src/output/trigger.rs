@@ -6,9 +6,10 @@ use observer_core::flow::verdict::{Party, TriggerSeen};
 use observer_core::flow::{Act, Recipient};
 use observer_core::record::Direction;
 
+use super::append::push;
 use super::escape::write_text;
 use super::palette::Palette;
-use super::party::{EVERYONE, write_name, write_quote};
+use super::party::{EVERYONE, write_name, write_quote, write_uid};
 
 /// Appends who did what. `write_party` says how somebody is called.
 pub fn write_trigger(
@@ -23,11 +24,7 @@ pub fn write_trigger(
         _ => (palette.client, " → "),
     };
     write_party(out, &trigger.party);
-    let write_arrow = |out: &mut Vec<u8>| {
-        push(out, color);
-        push(out, arrow);
-        push(out, if color.is_empty() { "" } else { palette.reset });
-    };
+    let write_arrow = |out: &mut Vec<u8>| palette.write_word(out, color, arrow);
     let room = |out: &mut Vec<u8>, word: &str| {
         if let Some(room) = &trigger.room {
             push(out, word);
@@ -39,10 +36,7 @@ pub fn write_trigger(
             write_arrow(out);
             match (&trigger.to, &trigger.recipient) {
                 (_, Some(recipient)) => write_party(out, recipient),
-                (Some(Recipient::Uid(uid)), None) => {
-                    push(out, "uid ");
-                    write_name(out, &uid.to_string(), mark);
-                }
+                (Some(Recipient::Uid(uid)), None) => write_uid(out, uid, mark),
                 (Some(Recipient::All) | None, None) => push(out, EVERYONE),
             }
             room(out, " in room ");
@@ -71,8 +65,4 @@ pub fn write_trigger(
         out.push(b' ');
         write_quote(out, content, mark);
     }
-}
-
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
 }

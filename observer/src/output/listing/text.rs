@@ -10,6 +10,7 @@ use observer_core::record::ConnectionId;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::Row;
+use crate::output::append::push;
 use crate::output::clock::{Clock, TimeStyle};
 use crate::output::escape::Mark;
 use crate::output::palette::Palette;
@@ -110,8 +111,4 @@ fn write_line(out: &mut Vec<u8>, cells: &[String; 9], widths: &[usize]) {
     }
     push(out, line.trim_end());
     out.push(b'\n');
-}
-
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
 }

@@ -4,13 +4,13 @@
 //! the caller's buffer what the core keeps of one case, or a line a rule; counts by rule and kinds of causes. Everything that a peer can influence goes through `escape`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 
 use observer_core::flow::Rules;
 use observer_core::flow::verdict::{Case, Cause, Causes, Deviation, FlowTotals, Outcome};
 
 use super::Verification;
 use super::words::{self, Rule};
+use crate::output::append::{format, push};
 use crate::output::clock::{Clock, TimeStyle};
 use crate::output::escape::write_text;
 use crate::output::palette::Palette;
@@ -134,9 +134,7 @@ pub fn write_details(out: &mut Vec<u8>, case: &Case<'_>, rules: &Rules, palette:
 fn write_deviation(out: &mut Vec<u8>, case: &Case<'_>, deviation: &Deviation, palette: Palette) {
     let mark = palette.escape;
     push(out, "    ");
-    push(out, palette.problem);
-    push(out, words::fault(case.outcome, deviation.fault));
-    push(out, palette.reset);
+    palette.write_word(out, palette.problem, words::fault(case.outcome, deviation.fault));
     push(out, ": ");
     write_party_fully(out, &deviation.party, mark);
     push(out, ": ");
@@ -221,15 +219,6 @@ fn cells(row: &FlowTotals) -> Vec<String> {
         .chain([row.refused])
         .map(|count| count.to_string());
     counts.chain([0.5, 0.99, 1.0].map(quantile)).collect()
-}
-
-fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn format(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a vector cannot fail.
-    let _ = out.write_fmt(arguments);
 }
 
 #[cfg(test)]
