@@ -3,9 +3,10 @@
 //! Owns how they are started, watched and ended, and how the observer gets its rights. Must not know what they do.
 //! Bounded by [`READY_WITHIN`] for what is waited for; what was started ends with this process, however that is.
 
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,6 +32,30 @@ pub fn sudo() -> Result<Option<PathBuf>> {
     run(Command::new(&sudo).arg("-v"))?;
     Ok(Some(sudo))
 }
+
+/// How a program failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// What is said of it.
+    pub name: &'static str,
+    status: ExitStatus,
+    said: Vec<String>,
+}
+
+impl Failed {
+    /// Whether a signal ended it, which the shell of [`lifeline::tied`] tells by its own status.
+    pub fn is_by_signal(&self) -> bool {
+        self.status.code().is_none_or(|code| code > 128)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} failed ({}):\n{}", self.name, self.status, self.said.join("\n"))
+    }
+}
+
+impl std::error::Error for Failed {}
 
 /// A program that ends with this one, however that ends.
 #[derive(Debug)]
@@ -136,13 +161,13 @@ impl Program {
     /// Waits until it has ended by itself.
     ///
     /// # Errors
-    /// If it fails; the text holds what it said.
+    /// If it fails: [`Failed`], whose text holds what it said.
     pub fn wait_for_end(&mut self) -> Result<()> {
         // Waiting closes the standard input, which is what the program lives by.
         let _lifeline = self.child.stdin.take();
         let status = self.child.wait()?;
         let said: Vec<_> = self.errors.iter().collect();
-        ensure!(status.success(), "{} failed ({status}):\n{}", self.name, said.join("\n"));
+        ensure!(status.success(), Failed { name: self.name, status, said });
         Ok(())
     }
 }
@@ -157,4 +182,25 @@ impl Drop for Program {
 fn collect(output: impl Read, each: fn(&str)) -> Vec<String> {
     let lines = BufReader::new(output).lines().map_while(Result::ok);
     lines.inspect(|line| each(line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn failure(script: &str) -> Failed {
+        let mut command = lifeline::tied(None, Path::new("/bin/sh"));
+        let mut program = Program::start(command.args(["-c", script]), "it").unwrap();
+        program.wait_for_end().unwrap_err().downcast().unwrap()
+    }
+
+    #[test]
+    fn a_failure_tells_what_was_said_and_whether_a_signal_was_it() {
+        let failed = failure("echo no >&2; exit 3");
+        assert!(!failed.is_by_signal());
+        assert_eq!(failed.to_string(), "it failed (exit status: 3):\nno");
+        assert!(failure("kill -ABRT $$").is_by_signal());
+    }
 }

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::build::Artifacts;
 use crate::peers::node_ws;
 use crate::process::find_program;
-use crate::program::{Program, sudo};
+use crate::program::{Failed, Program, sudo};
 use crate::{build, lifeline};
 use page::Row;
 use seen::{End, Seen};
@@ -120,12 +120,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         (false, true) => all_cases(),
         (false, false) => DEFAULT_CASES.map(str::to_owned).to_vec(),
     };
-    let server = bench.server(&patterns)?;
+    let server = once_more_if_aborted(|| bench.server(&patterns))?;
     let mut tables = vec![("server", page::table(&Row::by_category(&server.cases), true))];
     let mut outcomes = vec![server];
     if !arguments.all {
         let patterns = if narrowed { patterns } else { CLIENT_CASES.map(str::to_owned).to_vec() };
-        let client = bench.client(&patterns)?;
+        let client = once_more_if_aborted(|| bench.client(&patterns))?;
         tables.push(("client", page::table(&Row::by_category(&client.cases), false)));
         outcomes.push(client);
     }
@@ -147,6 +147,18 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         "conformance: the server passes all its cases, and observer agrees with the suite on all {cases}"
     );
     Ok(())
+}
+
+/// Runs the cases with a peer, and all of them once more where a signal ended the suite: its compiled part was seen to
+/// abort, which says nothing of the peer, nor of observer.
+fn once_more_if_aborted(run: impl Fn() -> Result<Outcome>) -> Result<Outcome> {
+    run().or_else(|error| match error.downcast_ref::<Failed>() {
+        Some(failed) if failed.name == suite::NAME && failed.is_by_signal() => {
+            println!("{failed}\nThat is the suite's own failure: once more, from the beginning.");
+            run()
+        }
+        _ => Err(error),
+    })
 }
 
 impl Bench {

@@ -19,6 +19,8 @@ use crate::peers;
 use crate::process::target_directory;
 use crate::program::Program;
 
+/// What is said of its program.
+pub const NAME: &str = "the Autobahn testsuite";
 const SCRIPT: &str = include_str!("suite.py");
 
 /// The suite, installed.
@@ -180,7 +182,7 @@ impl Suite {
         fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
         let mut command = lifeline::tied(None, &self.python);
         command.arg(&script).args(how).arg("--reports").arg(&reports).args(patterns);
-        Program::start(&mut command, "the Autobahn testsuite")
+        Program::start(&mut command, NAME)
     }
 }
 
