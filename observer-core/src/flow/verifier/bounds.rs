@@ -46,6 +46,15 @@ impl Verifier {
         if let Some(end) = self.ends.get_mut(&case.sender) {
             remove_number(&mut end.own, number);
         }
+        if let (true, Some(room)) = (self.orders_rooms(case.dialect), &case.room)
+            && let Some(chat) = self.chats.get_mut(&case.chat)
+            && let Some(order) = chat.rooms.get_mut(room)
+        {
+            remove_number(&mut order.cases, number);
+            if order.cases.is_empty() {
+                chat.rooms.remove(room);
+            }
+        }
         for slot in case.slots() {
             if let Some(end) = self.ends.get_mut(&slot.connection) {
                 while end.expecting.front().is_some_and(|first| !self.cases.contains_key(first)) {

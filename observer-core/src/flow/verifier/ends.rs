@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::LOOKED_BACK;
 use crate::flow::members::{Members, Person, Standing};
 use crate::flow::verdict::{Cause, Causes, Party};
 use crate::flow::{Chat, chat_of};
@@ -211,8 +212,32 @@ pub(super) struct ChatState {
     /// What clients said before it was known what the server speaks.
     pub(super) early: Vec<Early>,
     pub(super) early_bytes: usize,
-    /// The last cases of each room, where their order counts.
-    pub(super) recent: HashMap<Option<Box<str>>, VecDeque<u64>>,
+    /// By room, where the order there counts.
+    pub(super) rooms: HashMap<Option<Box<str>>, RoomOrder>,
+}
+
+/// What of a room's order is kept.
+#[derive(Debug, Default)]
+pub(super) struct RoomOrder {
+    /// Cases under way, in the order in which somebody was sent something of each first.
+    pub(super) cases: VecDeque<u64>,
+    /// How many more have to follow until none of those is left that somebody got in another order.
+    pub(super) crossed: usize,
+}
+
+impl RoomOrder {
+    /// Those that follow a case, which is the last from now on where it was none of them.
+    pub(super) fn behind(&mut self, number: u64) -> impl Iterator<Item = u64> + use<'_> {
+        let place = self.cases.iter().rposition(|it| *it == number).unwrap_or_else(|| {
+            if self.cases.len() >= LOOKED_BACK {
+                self.cases.pop_front();
+            }
+            self.cases.push_back(number);
+            self.crossed = self.crossed.saturating_sub(1);
+            self.cases.len()
+        });
+        self.cases.iter().skip(place + 1).copied()
+    }
 }
 
 /// Something that a client said before it was known what the server speaks.

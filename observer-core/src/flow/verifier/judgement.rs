@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{OpenCase, Slot};
+use super::ends::RoomOrder;
 use super::plan::direction_of;
 use super::{
     ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier, before_by,
@@ -563,10 +564,34 @@ impl Verifier {
     }
 
     /// A case that this connection has the message of already, and somebody else has it later than this one's.
-    fn otherwise_in_room(&self, number: u64, connection: ConnectionId, kinds: &[Box<str>]) -> Option<u64> {
+    fn otherwise_in_room(
+        &mut self,
+        number: u64,
+        connection: ConnectionId,
+        kinds: &[Box<str>],
+    ) -> Option<u64> {
         let case = self.cases.get(&number)?;
+        let room = case.room.as_ref()?;
+        let rooms = &mut self.chats.get_mut(&case.chat)?.rooms;
+        if !rooms.contains_key(room) {
+            rooms.insert(room.clone(), RoomOrder::default());
+        }
+        let order = rooms.get_mut(room)?;
+        let behind: Vec<_> = order.behind(number).collect();
+        let has_already = |other: &u64| {
+            let before = self.cases.get(other)?;
+            let flow = self.rules.dialects().get(before.dialect)?.flows.flows.get(before.flow)?;
+            Self::has_of(before, connection, kinds, flow)
+        };
+        if behind.iter().any(|other| has_already(other).is_some()) {
+            order.crossed = LOOKED_BACK;
+        }
+        // Where everybody got everything in the order of those who got it first, no two differ.
+        if order.crossed == 0 {
+            return None;
+        }
         let flow = self.flow_of(case)?;
-        let recent = self.chats.get(&case.chat)?.recent.get(case.room.as_ref()?)?;
+        let recent = &self.chats.get(&case.chat)?.rooms.get(room)?.cases;
         recent.iter().rev().copied().filter(|other| *other != number).find(|other| {
             let Some(before) = self.cases.get(other) else { return false };
             let Some(flow_before) = self.flow_of(before) else { return false };

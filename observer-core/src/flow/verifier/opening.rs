@@ -10,9 +10,7 @@ use super::case::{self, Leaving, OpenCase, Slot};
 use super::ends::End;
 use super::keys::{Beginning, Place};
 use super::plan::direction_of;
-use super::{
-    LOOKED_BACK, LOST_AFTER_LEAST, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, before_by, judgement, lost_after,
-};
+use super::{LOST_AFTER_LEAST, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, before_by, judgement, lost_after};
 use crate::flow::Chat;
 use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
@@ -318,13 +316,6 @@ impl Verifier {
         }
         if let Some(end) = self.ends.get_mut(&sender) {
             end.own.push_back(number);
-        }
-        if let (true, Some(room)) = (self.orders_rooms(dialect_number), &case.room) {
-            let recent = self.chats.entry(chat).or_default().recent.entry(room.clone()).or_default();
-            recent.push_back(number);
-            if recent.len() > LOOKED_BACK {
-                recent.pop_front();
-            }
         }
         self.slots += case.slots().len();
         self.timers.insert((case.timer, Timer::Case(number)));

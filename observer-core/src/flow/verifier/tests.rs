@@ -71,7 +71,12 @@ impl Play {
 
     /// The chat, with these names, of connections 1 and so on, logged in and told of.
     fn chat(names: &[&str]) -> Self {
-        let mut play = Self::by(&[]);
+        Self::chat_by(&[], names)
+    }
+
+    /// The same, by these rules.
+    fn chat_by(rules: &[&str], names: &[&str]) -> Self {
+        let mut play = Self::by(rules);
         for (connection, name) in (1..).zip(names) {
             play.open(connection);
             play.login(connection, name);
@@ -486,6 +491,47 @@ fn what_one_says_has_to_come_in_the_order_in_which_it_was_said() {
     let verdicts = play.verdicts_after(3_000);
     assert_eq!(verdicts[0], r#"violated say-order #1 "one" 0/0, misordered say #2 bob "two""#);
     assert!(verdicts[1..].iter().all(|told| told.starts_with("held say #1")), "{verdicts:?}");
+}
+
+/// The rules of the chat, where all of a room have to get everything in the same order.
+fn rules_of_one_order() -> String {
+    let rules = include_str!("../built_in/workerman-chat-2014-08.toml");
+    assert!(rules.contains("among = \"sender\""));
+    rules.replace("among = \"sender\"", "among = \"room\"")
+}
+
+#[test]
+fn all_of_a_room_have_to_get_everything_in_the_same_order_where_that_is_asked_for() {
+    let names = ["ann", "bob", "cat"];
+    let sends = |play: &mut Play, orders: [(u64, [&str; 2]); 3]| {
+        play.asks_to_say(1, "one");
+        play.asks_to_say(2, "two");
+        for (to, contents) in orders {
+            for content in contents {
+                play.copy(if content == "one" { 1 } else { 2 }, to, content);
+            }
+        }
+        play.verdicts_after(3_000)
+    };
+    // Any order is right, as long as it is everybody's.
+    let mut play = Play::chat_by(&[&rules_of_one_order()], &names);
+    assert_no_fault(&sends(&mut play, [(1, ["two", "one"]), (2, ["two", "one"]), (3, ["two", "one"])]));
+    let verdicts = sends(&mut play, [(1, ["two", "one"]), (2, ["two", "one"]), (3, ["one", "two"])]);
+    let wrong: Vec<_> = verdicts.iter().filter(|told| told.starts_with("violated")).collect();
+    assert_eq!(wrong, [r#"violated say-order #2 "two" 0/0, misordered say #3 cat "one""#]);
+    // Whoever differs is found though the others get theirs only later.
+    let mut play = Play::chat_by(&[&rules_of_one_order()], &names);
+    play.asks_to_say(1, "one");
+    play.asks_to_say(2, "two");
+    for (sender, to, content) in
+        [(1, 1, "one"), (2, 2, "two"), (1, 2, "one"), (1, 3, "one"), (2, 3, "two"), (2, 1, "two")]
+    {
+        play.copy(sender, to, content);
+    }
+    let verdicts = play.verdicts_after(3_000);
+    let wrong: Vec<_> = verdicts.iter().filter(|told| told.starts_with("violated")).collect();
+    assert!(!wrong.is_empty() && wrong.iter().all(|told| told.contains("misordered")), "{verdicts:?}");
+    assert!(play.verifier.chats.values().all(|chat| chat.rooms.is_empty()), "nothing is under way");
 }
 
 #[test]
