@@ -34,6 +34,7 @@ impl Verifier {
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return false };
         let Some(of_kind) = seen.plan.of(seen.event.kind) else { return false };
         let mut keys = Vec::new();
+        let words = self.keys.words(seen.event);
         for (flow, expectation) in seen.direction.of(&of_kind.fulfils) {
             let Some(rule) = dialect.flows.flows.get(*flow) else { continue };
             let Some(expected) = rule.expect.get(*expectation) else { continue };
@@ -44,7 +45,7 @@ impl Verifier {
                 expectation: *expectation,
                 connection: (expected.to == Whom::Sender).then_some(seen.connection),
             };
-            keys.extend(self.keys.of_message(place, expected, seen.event));
+            keys.extend(self.keys.of_message(place, expected, words));
         }
         let about =
             self.about(seen.event.user.as_ref().and_then(|user| user.uid.as_ref()), seen.chat, members);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::case::{self, Leaving, OpenCase, Slot};
 use super::ends::End;
-use super::keys::{Beginning, Place};
+use super::keys::{Beginning, Place, Wordings};
 use super::plan::direction_of;
 use super::{LOST_AFTER_LEAST, Seen, Tell, Timer, UNKNOWN_MAX, Verifier, before_by, judgement, lost_after};
 use crate::flow::Chat;
@@ -293,6 +293,7 @@ impl Verifier {
         case.unknown = unknown.into_iter().collect();
         case.is_unresolved = is_unresolved;
         case.doubts = doubts;
+        let mut wordings = Wordings::default();
         for (expectation, expected) in flow.expect.iter().enumerate() {
             let place = Place {
                 chat,
@@ -302,7 +303,7 @@ impl Verifier {
                 connection: (expected.to == Whom::Sender).then_some(sender),
             };
             let direction = direction_of(flow, expected.to);
-            let keys = self.keys.of_beginning(place, expected, dialect, direction, beginning);
+            let keys = self.keys.of_beginning(place, expected, dialect, direction, beginning, &mut wordings);
             for key in &keys {
                 self.by_key.entry(*key).or_default().push_back(number);
             }
