@@ -176,6 +176,11 @@ impl OpenCase {
         &self.slots
     }
 
+    /// How much it is, of what is bounded.
+    pub(super) fn entries(&self) -> usize {
+        self.slots.len() + self.unknown.len() + self.keys.len()
+    }
+
     fn place(&self, connection: ConnectionId, expectation: usize) -> Result<usize, usize> {
         self.slots
             .binary_search_by_key(&(connection, expectation), |slot| (slot.connection, slot.expectation))

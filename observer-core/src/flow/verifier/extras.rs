@@ -1,14 +1,14 @@
 //! Messages that no case explains: kept until one does, or until it is sure that none will.
 //!
 //! Owns what is kept of them, and the case that each looks like one too many of. Must not know what that means, which
-//! `judgement` does. Bounded by [`EXTRAS_MAX`].
+//! `judgement` does. Bounded by `bounds`.
 
 use super::case::after;
 use super::keys::Key;
 use super::matching::About;
 use super::{
-    EARLIER_MAX, EXTRAS_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, Link, Seen, Tell, Timer, UNKNOWN_MAX,
-    Verifier, remove_from, remove_number,
+    EARLIER_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, Link, Seen, Tell, Timer, UNKNOWN_MAX, Verifier,
+    remove_from, remove_number,
 };
 use crate::flow::members::Members;
 use crate::flow::verdict::{Cause, Causes, Fault, Quote};
@@ -65,16 +65,7 @@ impl Verifier {
         if self.is_closing_down {
             return;
         }
-        if self.extras.len() >= EXTRAS_MAX
-            && let Some(oldest) = self.extras.keys().next().copied()
-        {
-            self.shed += 1;
-            if let Some(extra) = self.extras.get(&oldest) {
-                let chat = extra.chat;
-                self.chats.entry(chat).or_default().shed = Some(self.now);
-            }
-            self.judge_extra(oldest, tell);
-        }
+        self.make_room_for_extra(tell);
         let again = keys.iter().find_map(|key| {
             let mut cases = self
                 .cases_of(key.key)
@@ -129,10 +120,12 @@ impl Verifier {
             doubts,
         };
         self.extras.insert(number, extra);
+        self.extras_by_connection.add(seen.chat, seen.connection, 1);
     }
 
     pub(super) fn remove_extra(&mut self, number: u64) -> Option<Extra> {
         let extra = self.extras.remove(&number)?;
+        self.extras_by_connection.take(extra.chat, extra.connection, 1);
         for Key { key, .. } in &extra.keys {
             remove_from(&mut self.extras_by_key, *key, number);
         }

@@ -227,7 +227,7 @@ impl Verifier {
         let order = self.last_order;
         let Some(case) = self.cases.get_mut(&number) else { return };
         if case.add(connection, expectation) {
-            self.slots += 1;
+            self.entries_by_sender.add(case.chat, case.sender, 1);
         }
         case.note_sent(connection, expectation, time, order);
         let waits = case.waits_for(connection);

@@ -2,9 +2,9 @@
 //!
 //! Owns every case under way, what no case explains, and the totals. Must not know how messages are read, nor how a
 //! verdict is laid out. Bounded: [`CASES_MAX`] cases, [`CASES_OF_ONE_SENDER_MAX`] that one connection began, with
-//! [`SLOTS_MAX`] recipients in all, and [`EXTRAS_MAX`] messages that nothing explains: of each the oldest gives way, is
-//! told of as it stands, with what is open as inconclusive, and is counted. Of what clients say before it is known what
-//! their server speaks, [`EARLY_BYTES_MAX`] are kept a chat.
+//! [`ENTRIES_MAX`] recipients and wordings in all, and [`EXTRAS_MAX`] messages that nothing explains: of each the oldest
+//! gives way of whoever holds most, is told of as it stands, with what is open as inconclusive, and is counted. Of what
+//! clients say before it is known what their server speaks, [`EARLY_BYTES_MAX`] are kept a chat.
 //!
 //! Deterministic: the same records give the same verdicts. Time is that of the records.
 //!
@@ -22,6 +22,7 @@ mod keys;
 mod matching;
 mod opening;
 mod plan;
+mod shares;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -31,6 +32,7 @@ use self::case::OpenCase;
 use self::ends::{ChatState, Early, End};
 use self::keys::{Key, Keys};
 use self::plan::Plan;
+use self::shares::Shares;
 use super::dialect::{Act, Dialect};
 use super::event::{Event, Recipient, Uid};
 use super::flows::Flow;
@@ -51,8 +53,8 @@ pub const CASES_MAX: usize = 16_384;
 /// The same, of those that one connection began.
 pub const CASES_OF_ONE_SENDER_MAX: usize = 1_024;
 
-/// Recipients of all cases together.
-pub const SLOTS_MAX: usize = 524_288;
+/// Recipients of all cases together, those included who may be meant, and ways to word what they are to get.
+pub const ENTRIES_MAX: usize = 1_048_576;
 
 /// Messages that no case explains, and that one may still explain.
 pub const EXTRAS_MAX: usize = 4_096;
@@ -104,7 +106,10 @@ pub struct Verifier {
     extras_by_key: HashMap<u64, VecDeque<u64>>,
     timers: BTreeSet<(MonotonicTime, Timer)>,
     gone: VecDeque<(Time, Gone)>,
-    slots: usize,
+    /// Who began the cases, by their number, and by that of their entries.
+    cases_by_sender: Shares,
+    entries_by_sender: Shares,
+    extras_by_connection: Shares,
     last_number: u64,
     last_order: u64,
     /// When packets were last known to be lost, of whichever connections.
@@ -240,7 +245,9 @@ impl Verifier {
             extras_by_key: HashMap::new(),
             timers: BTreeSet::new(),
             gone: VecDeque::new(),
-            slots: 0,
+            cases_by_sender: Shares::default(),
+            entries_by_sender: Shares::default(),
+            extras_by_connection: Shares::default(),
             last_number: 0,
             last_order: 0,
             last_loss: None,

@@ -274,7 +274,27 @@ impl Verifier {
             slot.is_doubtful = members.of(slot.connection).is_some_and(|person| person.is_doubtful);
             unknown.remove(&slot.connection);
         }
-        self.make_room(sender, slots.len(), tell);
+        let mut wordings = Wordings::default();
+        let mut keys = Vec::new();
+        for (expectation, expected) in flow.expect.iter().enumerate() {
+            let place = Place {
+                chat,
+                dialect: dialect_number,
+                flow: flow_number,
+                expectation,
+                connection: (expected.to == Whom::Sender).then_some(sender),
+            };
+            let direction = direction_of(flow, expected.to);
+            keys.extend(self.keys.of_beginning(
+                place,
+                expected,
+                dialect,
+                direction,
+                beginning,
+                &mut wordings,
+            ));
+        }
+        self.make_room(sender, slots.len() + unknown.len() + keys.len(), tell);
         self.last_number += 1;
         let number = self.last_number;
         let sender_uid = beginning.uid.cloned();
@@ -293,22 +313,10 @@ impl Verifier {
         case.unknown = unknown.into_iter().collect();
         case.is_unresolved = is_unresolved;
         case.doubts = doubts;
-        let mut wordings = Wordings::default();
-        for (expectation, expected) in flow.expect.iter().enumerate() {
-            let place = Place {
-                chat,
-                dialect: dialect_number,
-                flow: flow_number,
-                expectation,
-                connection: (expected.to == Whom::Sender).then_some(sender),
-            };
-            let direction = direction_of(flow, expected.to);
-            let keys = self.keys.of_beginning(place, expected, dialect, direction, beginning, &mut wordings);
-            for key in &keys {
-                self.by_key.entry(*key).or_default().push_back(number);
-            }
-            case.keys.extend(keys);
+        for key in &keys {
+            self.by_key.entry(*key).or_default().push_back(number);
         }
+        case.keys.clone_from(&keys);
         let of_slots: BTreeSet<_> = case.slots().iter().map(|slot| slot.connection).collect();
         for connection in of_slots {
             if let Some(end) = self.ends.get_mut(&connection) {
@@ -318,9 +326,9 @@ impl Verifier {
         if let Some(end) = self.ends.get_mut(&sender) {
             end.own.push_back(number);
         }
-        self.slots += case.slots().len();
+        self.cases_by_sender.add(chat, sender, 1);
+        self.entries_by_sender.add(chat, sender, case.entries());
         self.timers.insert((case.timer, Timer::Case(number)));
-        let keys = case.keys.clone();
         let is_leave = case.trigger.direction.is_none();
         let begun = case.trigger.time;
         self.cases.insert(number, case);

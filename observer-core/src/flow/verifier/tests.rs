@@ -875,6 +875,28 @@ fn one_sender_s_oldest_case_gives_way_and_nothing_is_called_a_violation_for_it()
 }
 
 #[test]
+fn whoever_began_most_gives_way_and_the_cases_of_others_stay() {
+    let names: Vec<_> = (1..=20).map(|number| format!("user{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut play = Play::chat(&names);
+    play.asks_to_say(1, "mine");
+    for number in 0..CASES_OF_ONE_SENDER_MAX {
+        for sender in 2..=20 {
+            play.asks_to_say(sender, &number.to_string());
+        }
+    }
+    let verifier = &play.verifier;
+    assert!(verifier.cases.len() <= CASES_MAX && verifier.shed() > 0);
+    assert!(verifier.entries_by_sender.total() <= ENTRIES_MAX);
+    assert!(play.taken().iter().all(|told| !told.contains("mine")));
+    play.fan_out(1, "mine");
+    assert_eq!(play.taken(), [r#"complete say #1 "mine" 20/20"#]);
+    play.wait(60_000);
+    let verifier = &play.verifier;
+    assert_eq!((verifier.entries_by_sender.total(), verifier.cases_by_sender.total()), (0, 0));
+}
+
+#[test]
 fn messages_that_nothing_explains_are_bounded() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.wait(60_000);
@@ -897,11 +919,13 @@ fn nothing_is_left_of_what_is_over() {
     }
     play.wait(120_000);
     play.wait(120_000);
-    let Verifier { ends, chats, cases, by_key, extras, extras_by_key, timers, gone, slots, .. } =
-        &play.verifier;
+    let Verifier { ends, chats, cases, by_key, extras, extras_by_key, timers, gone, .. } = &play.verifier;
+    let Verifier { cases_by_sender, entries_by_sender, extras_by_connection, .. } = &play.verifier;
     assert!(ends.is_empty() && chats.is_empty() && cases.is_empty() && by_key.is_empty());
     assert!(extras.is_empty() && extras_by_key.is_empty() && timers.is_empty() && gone.is_empty());
-    assert_eq!(*slots, 0);
+    for shares in [cases_by_sender, entries_by_sender, extras_by_connection] {
+        assert_eq!((shares.total(), shares.heaviest()), (0, None));
+    }
 }
 
 /// Nobody is called guilty.
