@@ -205,6 +205,8 @@ pub(super) struct ChatState {
     /// When a client's bytes were last found missing, or a message unreadable.
     pub(super) client_gap: Option<Time>,
     pub(super) client_unreadable: Option<Time>,
+    /// The same of somebody who may be a member, and whose uid is not known.
+    pub(super) nameless_unreadable: Option<Time>,
     /// When a connection came into view that had begun before.
     pub(super) joined_late: Option<Time>,
     /// When something was let go of at a bound.
@@ -252,12 +254,13 @@ pub(super) struct Early {
 }
 
 impl ChatState {
-    /// Why there may be something that explains what came then, or later than so long before.
-    pub(super) fn may_explain(&self, since: Time) -> Causes {
+    /// Why there may be something that explains what came then, or later than so long before; with the last message that
+    /// cannot be read and may.
+    pub(super) fn may_explain(&self, since: Time, unreadable: Option<Time>) -> Causes {
         let mut causes = Causes::NONE;
         for (at, cause) in [
             (self.client_gap, Cause::BytesMissing),
-            (self.client_unreadable, Cause::Unreadable),
+            (unreadable, Cause::Unreadable),
             (self.joined_late, Cause::StartedTooLate),
             (self.shed, Cause::Limit),
         ] {

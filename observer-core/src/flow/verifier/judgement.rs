@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::case::{OpenCase, Slot};
-use super::ends::RoomOrder;
-use super::plan::direction_of;
+use super::ends::{ChatState, End, RoomOrder};
+use super::plan::{BegunBy, direction_of};
 use super::{
-    ACKNOWLEDGMENT_DELAY_MAX, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier, before_by,
+    ACKNOWLEDGMENT_DELAY_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier,
+    before_by,
 };
 use crate::flow::dialect::Dialect;
 use crate::flow::event::Uid;
@@ -352,10 +353,10 @@ impl Verifier {
     pub(super) fn may_be_explained(&self, number: u64) -> Causes {
         let Some(extra) = self.extras.get(&number) else { return Causes::NONE };
         let since = before_by(extra.time, extra.hold);
-        let chat = self.chats.get(&extra.chat);
-        let mut causes =
-            self.lost_since(since).and(chat.map_or(Causes::NONE, |chat| chat.may_explain(since)));
-        causes = causes.and(extra.doubts);
+        let mut causes = self.lost_since(since).and(extra.doubts);
+        if let Some(chat) = self.chats.get(&extra.chat) {
+            causes = causes.and(chat.may_explain(since, self.unreadable_that_may_explain(extra, chat)));
+        }
         let keys = extra.keys.iter().map(|key| key.key);
         if self.ends.get(&extra.connection).is_some_and(|end| end.has_guessed(keys, since)) {
             causes = causes.with(Cause::SenderUnclear);
@@ -366,6 +367,26 @@ impl Verifier {
             causes = causes.with(Cause::StartedTooLate);
         }
         causes
+    }
+
+    /// When somebody last sent something that cannot be read and may explain a message: whoever can have begun it.
+    fn unreadable_that_may_explain(&self, extra: &Extra, chat: &ChatState) -> Option<Time> {
+        let of_kind = self.plans.get(extra.dialect).and_then(|plan| plan.of(&extra.kind));
+        let unreadable_of = |connection| {
+            let end: &End = self.ends.get(&connection)?;
+            end.seen(Direction::ClientToServer).unreadable
+        };
+        match of_kind.map(|of_kind| of_kind.begun_by).unwrap_or_default() {
+            BegunBy::Recipient => unreadable_of(extra.connection),
+            BegunBy::User => {
+                let holder = extra.uid.as_ref().and_then(|uid| self.uids.get(&(extra.chat, uid.clone())));
+                match holder {
+                    Some((connection, true)) => unreadable_of(*connection).max(chat.nameless_unreadable),
+                    _ => chat.client_unreadable,
+                }
+            }
+            BegunBy::Anybody => chat.client_unreadable,
+        }
     }
 
     /// A message was not explained for as long as anything could have.

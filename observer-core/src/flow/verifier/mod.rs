@@ -37,7 +37,7 @@ use super::dialect::{Act, Dialect};
 use super::event::{Event, Recipient, Uid};
 use super::flows::Flow;
 use super::latency::Histogram;
-use super::members::Members;
+use super::members::{Members, Standing};
 use super::rules::{DialectSet, Rules};
 use super::verdict::{Cause, Causes, Fault, FlowTotals, Outcome, Party, Quote, Stage, Told, TriggerSeen};
 use super::{Chat, MAXIMUM_JSON_BYTES, chat_of};
@@ -97,8 +97,8 @@ pub struct Verifier {
     keys: Keys,
     now: Time,
     ends: HashMap<ConnectionId, End>,
-    /// Who is or was at one of them.
-    uids: HashMap<(Chat, Uid), ConnectionId>,
+    /// Who is or was at one of them, and whether that was the only one.
+    uids: HashMap<(Chat, Uid), (ConnectionId, bool)>,
     chats: HashMap<Chat, ChatState>,
     cases: BTreeMap<u64, OpenCase>,
     by_key: HashMap<u64, VecDeque<u64>>,
@@ -336,7 +336,9 @@ impl Verifier {
                     end.party.claim.clone_from(&connection.client_claim);
                     end.refresh(members, self.now);
                     if let Some(uid) = &end.party.uid {
-                        self.uids.entry((end.chat, uid.clone())).or_insert(connection.id);
+                        let known = self.uids.entry((end.chat, uid.clone()));
+                        let known = known.or_insert((connection.id, true));
+                        *known = (connection.id, known.1 && known.0 == connection.id);
                     }
                     let stream = end.stream(message.direction);
                     stream.end = record.stream_end.unwrap_or_default().max(stream.end);
@@ -380,7 +382,7 @@ impl Verifier {
                 Gone::Connection(connection) => {
                     let uid = self.ends.remove(&connection).and_then(|end| Some((end.chat, end.party.uid?)));
                     if let Some(uid) = uid
-                        && self.uids.get(&uid) == Some(&connection)
+                        && self.uids.get(&uid).is_some_and(|(holder, _)| *holder == connection)
                     {
                         self.uids.remove(&uid);
                     }
@@ -464,7 +466,7 @@ impl Verifier {
                 || payload.undecoded.is_some()
                 || message.length.is_none_or(|length| length > MAXIMUM_JSON_BYTES as u64);
             if is_unreadable {
-                self.note_unreadable(id, chat, direction);
+                self.note_unreadable(id, chat, direction, members);
             }
             return Part::Nothing;
         };
@@ -512,14 +514,27 @@ impl Verifier {
         }
     }
 
-    fn note_unreadable(&mut self, connection: ConnectionId, chat: Chat, direction: Direction) {
+    fn note_unreadable(
+        &mut self,
+        connection: ConnectionId,
+        chat: Chat,
+        direction: Direction,
+        members: &Members,
+    ) {
         let (now, last) = (self.now, self.last_number);
+        let mut is_nameless = true;
         if let Some(end) = self.ends.get_mut(&connection) {
             let stream = end.stream(direction);
             (stream.unreadable, stream.unsure_to) = (Some(now), last);
+            let asks = members.of(connection).is_some_and(|person| person.name_or_claim().is_some());
+            is_nameless = end.party.uid.is_none() && (end.standing != Standing::Outside || asks);
         }
         if direction == Direction::ClientToServer {
-            self.chats.entry(chat).or_default().client_unreadable = Some(now);
+            let chat = self.chats.entry(chat).or_default();
+            chat.client_unreadable = Some(now);
+            if is_nameless {
+                chat.nameless_unreadable = Some(now);
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 use core::time::Duration;
 use std::collections::HashMap;
 
-use crate::flow::Dialect;
-use crate::flow::flows::{Among, Flow, Trigger, Whom};
+use crate::flow::dialect::{Act, Dialect, MessageRule};
+use crate::flow::flows::{Among, Expectation, Flow, Part, Trigger, Whom};
 use crate::record::Direction;
 
 /// A dialect's flows, by the types of messages.
@@ -32,12 +32,47 @@ pub(super) struct OfKind {
     pub(super) begins: [Vec<usize>; 2],
     /// Flows and the expectations there that it may fulfil, likewise.
     pub(super) fulfils: [Vec<(usize, usize)>; 2],
+    /// Who can have begun what one from the server is of.
+    pub(super) begun_by: BegunBy,
     /// From the server.
     pub(super) nevers: Vec<usize>,
     /// Likewise.
     pub(super) unsolicited: Vec<usize>,
     /// Likewise.
     pub(super) orders: Vec<usize>,
+}
+
+/// Who can have begun the cases that a message may be of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BegunBy {
+    /// Whoever gets it.
+    Recipient,
+    /// The member whom it is about.
+    User,
+    /// Anybody.
+    #[default]
+    Anybody,
+}
+
+impl BegunBy {
+    /// What is expected of a flow.
+    fn of(dialect: &Dialect, flow: &Flow, expectation: &Expectation) -> Self {
+        let Trigger::Message { kinds, from, .. } = &flow.when else { return Self::Anybody };
+        // Who says something that joins, or names the room that it is for, need not be there.
+        let is_open = |rule: &MessageRule| {
+            kinds.contains(&rule.kind)
+                && rule.from.is_none_or(|it| it == *from)
+                && (rule.does == Some(Act::Join) || rule.places.room.is_some())
+        };
+        let is_by_member = !dialect.connecting_joins && !dialect.messages.iter().any(is_open);
+        if is_by_member && expectation.same.contains(&Part::User) {
+            Self::User
+        } else if expectation.to == Whom::Sender {
+            Self::Recipient
+        } else {
+            Self::Anybody
+        }
+    }
 }
 
 /// Which way a message travels that is expected.
@@ -66,7 +101,14 @@ impl Plan {
                 let direction = direction_of(flow, expectation.to);
                 for kind in &expectation.kinds {
                     let of_kind = plan.kind(kind);
-                    direction.of_mut(&mut of_kind.fulfils).push((number, place));
+                    let fulfils = direction.of_mut(&mut of_kind.fulfils);
+                    let begun_by = BegunBy::of(dialect, flow, expectation);
+                    if direction == Direction::ServerToClient {
+                        let is_first = fulfils.is_empty();
+                        let is_the_same = is_first || of_kind.begun_by == begun_by;
+                        of_kind.begun_by = if is_the_same { begun_by } else { BegunBy::Anybody };
+                    }
+                    fulfils.push((number, place));
                     of_kind.hold = of_kind.hold.max(super::lost_after(flow));
                 }
             }
@@ -94,6 +136,7 @@ impl Plan {
             hold: super::LOST_AFTER_LEAST,
             begins: [Vec::new(), Vec::new()],
             fulfils: [Vec::new(), Vec::new()],
+            begun_by: BegunBy::default(),
             nevers: Vec::new(),
             unsolicited: Vec::new(),
             orders: Vec::new(),

@@ -478,6 +478,26 @@ fn what_nobody_said_is_unsolicited() {
 }
 
 #[test]
+fn what_cannot_be_read_explains_only_what_its_sender_can_have_said() {
+    let too_long = "x".repeat(70_000);
+    for (sender, explains) in [(1, true), (3, false), (4, false), (5, true)] {
+        let mut play = Play::chat(&["ann", "bob", "cat"]);
+        play.open(4);
+        play.asks_to_login(5, "dan");
+        play.wait(60_000);
+        play.taken();
+        play.client(sender, &too_long);
+        play.copy(1, 2, "ho");
+        let verdicts = play.verdicts_after(10_000);
+        let outcome = if explains { "inconclusive" } else { "violated" };
+        assert!(
+            verdicts.iter().any(|told| told.starts_with(&format!("{outcome} unsolicited-say #2 \"ho\""))),
+            "{sender}: {verdicts:?}"
+        );
+    }
+}
+
+#[test]
 fn what_one_says_has_to_come_in_the_order_in_which_it_was_said() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.asks_to_say(1, "one");
