@@ -31,6 +31,9 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 const URG: u8 = 32;
 
+/// Bytes, and the position of the first.
+type Run = (u32, Vec<u8>);
+
 /// Bytes that every conversation begins with: what no fuzzer finds by itself.
 pub const TOKENS: [&[u8]; 15] = [
     b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -185,7 +188,7 @@ struct World {
     role: Peer,
     talks: Vec<Talk>,
     /// By the client's port and the direction: every run of bytes at its position.
-    sent: BTreeMap<(u16, usize), Vec<(u32, Vec<u8>)>>,
+    sent: BTreeMap<(u16, usize), Vec<Run>>,
     /// Nobody has sent different bytes at one place, nor left its place.
     is_honest: bool,
     clock: u64,
@@ -361,7 +364,8 @@ impl World {
 
     /// Whether the runs of known bytes, so many apart, lie in what one end sent.
     fn was_sent(&self, port: u16, direction: Direction, payload: &Payload<'_>) -> bool {
-        let Some(runs) = self.sent.get(&(port, direction.index())) else { return payload.known.is_empty() };
+        let end = *direction.of(&[0, 1]);
+        let Some(runs) = self.sent.get(&(port, end)) else { return payload.known.is_empty() };
         // Honest ends send every place once: the stream in order of positions.
         let mut stream = Vec::new();
         for (at, bytes) in runs {
@@ -452,7 +456,7 @@ impl Book {
         assert!(!told.is_closed || matches!(record.kind, Kind::Packet(_)), "nothing follows the end");
         match &record.kind {
             Kind::Frame(frame) => {
-                told.account[frame.direction.index()].frames += 1;
+                frame.direction.of_mut(&mut told.account).frames += 1;
                 if let (Some(wire), true) = (&frame.wire, world.is_honest) {
                     let port = connection.client.port();
                     assert!(
@@ -462,12 +466,12 @@ impl Book {
                 }
             }
             Kind::Message(message) => {
-                let account = &mut told.account[message.direction.index()];
+                let account = message.direction.of_mut(&mut told.account);
                 account.messages += 1;
                 account.messages_truncated += u64::from(message.payload.is_truncated());
             }
             Kind::Gap(gap) => {
-                let account = &mut told.account[gap.direction.index()];
+                let account = gap.direction.of_mut(&mut told.account);
                 account.gaps += 1;
                 account.bytes_missing += gap.length;
                 let cause = GapCause::ALL.iter().position(|cause| *cause == gap.cause).unwrap();

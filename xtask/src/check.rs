@@ -1,11 +1,12 @@
-//! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates and the kernel's.
-//! What fuzzes is formatted, too; `cargo xtask fuzz` compiles it.
+//! `cargo xtask check`: formatting, lints, documentation and dependencies, for this machine's crates, the kernel's, and
+//! what fuzzes.
 //!
 //! Owns which checks there are. Must not know what they find. Bounded by cargo's own runs.
 
 use anyhow::Result;
 
 use crate::build::kernel_cargo;
+use crate::fuzz;
 use crate::process::{cargo, find_program, program, run, workspace_root};
 use crate::setup;
 
@@ -29,6 +30,9 @@ pub fn command() -> Result<()> {
     run(cargo()
         .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
         .env("RUSTDOCFLAGS", "--deny warnings"))?;
+
+    setup::ensure_packages(&fuzz::COMPILERS, "to build libFuzzer")?;
+    run(cargo().args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--all-targets"]).args(deny_warnings))?;
 
     let toolchain = setup::kernel_toolchain()?;
     setup::ensure_clippy(&toolchain)?;

@@ -17,6 +17,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process::{cargo, describe, find_program, run, target_directory, workspace_root};
 use crate::setup::{ensure_packages, tools_directory};
 
+/// The programs that libFuzzer is built with, and the packages that have them.
+pub const COMPILERS: [(&str, &str); 2] = [("cc", "gcc"), ("c++", "g++")];
+
 /// What a target may allocate, in MiB. Each has limits of its own for what it fuzzes, far below.
 const MEMORY_MIB: u32 = 1_024;
 /// After so many seconds one input is a hang.
@@ -85,7 +88,7 @@ fn data_directory() -> PathBuf {
 
 /// Compiles every target.
 fn build() -> Result<()> {
-    ensure_packages(&[("cc", "gcc"), ("c++", "g++")], "to build libFuzzer")?;
+    ensure_packages(&COMPILERS, "to build libFuzzer")?;
     let program = cargo_fuzz()?;
     let mut build = Command::new(program);
     build
