@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::flows::Flows;
+use super::flows::{Flows, Trigger, Whom};
 use super::pointer::Pointer;
 use super::transform::{self, Chain, FieldTexts};
 use super::tree::{Asked, RowsAt, Slot, Value};
@@ -62,6 +62,36 @@ impl Dialect {
         self.messages.iter().any(|rule| {
             rule.does == Some(Act::Join)
                 && rule.from != Some(Direction::ServerToClient)
+                && rule.places.room.is_some()
+        })
+    }
+
+    /// Whether what a server sends by this rule, to nobody in particular, reaches those only who are in the room of the
+    /// user whom it is about.
+    pub fn is_for_room_of_user(&self, rule: &MessageRule) -> bool {
+        let mut is_for_room = false;
+        for flow in &self.flows.flows {
+            for expected in flow.expect.iter().filter(|expected| expected.kinds.contains(&rule.kind)) {
+                match expected.to {
+                    Whom::Sender => {}
+                    Whom::Recipient if rule.places.to.is_some() => {}
+                    Whom::Members | Whom::Others if !self.may_be_for_any_room(&flow.when) => {
+                        is_for_room = true;
+                    }
+                    Whom::Recipient | Whom::Members | Whom::Others => return false,
+                }
+            }
+        }
+        is_for_room && !self.connecting_joins
+    }
+
+    /// Whether who begins a flow may say for which room, and stay where they are.
+    fn may_be_for_any_room(&self, trigger: &Trigger) -> bool {
+        let Trigger::Message { kinds, from, .. } = trigger else { return false };
+        self.messages.iter().any(|rule| {
+            kinds.contains(&rule.kind)
+                && rule.from.is_none_or(|it| it == *from)
+                && rule.does != Some(Act::Join)
                 && rule.places.room.is_some()
         })
     }

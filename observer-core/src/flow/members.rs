@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::dialect::MessageRule;
+use super::event::Recipient;
 use super::{Act, Chat, Event, Uid, chat_of};
 use crate::record::{Connection, ConnectionId, Direction, Kind, Message, Record};
 use crate::time::Time;
@@ -40,6 +41,8 @@ pub struct Members {
     by_room: HashMap<(Chat, Option<Box<str>>), Present>,
     /// Connections of which it is not known whether anybody is logged in, or in which room, by chat.
     unknown: HashMap<Chat, BTreeSet<ConnectionId>>,
+    /// Members of known rooms whose uids are not known, by chat.
+    nameless: HashMap<Chat, BTreeSet<ConnectionId>>,
     /// Connections that are WebSockets, as far as that is known, and since when.
     connected: HashMap<Chat, Present>,
     subscriptions: usize,
@@ -72,6 +75,8 @@ pub struct Person {
     pub standing: Standing,
     /// Whether something was not seen since, by which they may have left.
     pub is_doubtful: bool,
+    /// How far what they get tells where they are.
+    whereabouts: Whereabouts,
     chat: Chat,
     subscriptions: BTreeSet<Box<str>>,
     asked: VecDeque<Asked>,
@@ -87,6 +92,17 @@ pub enum Standing {
     Member,
     /// A login may have passed unseen.
     Unknown,
+}
+
+/// How far what somebody gets tells in which room they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whereabouts {
+    /// It would, if it came.
+    Open,
+    /// They are where those are of whom they get what only a room gets.
+    ByWhatComes,
+    /// They have been in more than one room, or get what is said in several.
+    Unclear,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +191,11 @@ impl Members {
         self.unknown.get(&chat).into_iter().flatten().copied()
     }
 
+    /// Members of a chat who are in a known room, and whose uids are not known.
+    pub fn nameless_in(&self, chat: Chat) -> impl Iterator<Item = ConnectionId> + use<'_> {
+        self.nameless.get(&chat).into_iter().flatten().copied()
+    }
+
     /// Connections that ask to log in under a name, as a message of this rule announces it.
     fn asking_as(&self, chat: Chat, name: &str, rule: &MessageRule) -> impl Iterator<Item = ConnectionId> {
         let asks = move |person: &Person| {
@@ -242,6 +263,7 @@ impl Members {
             room_is_known: false,
             standing,
             is_doubtful: false,
+            whereabouts: Whereabouts::Open,
             chat,
             subscriptions: BTreeSet::new(),
             asked: VecDeque::new(),
@@ -372,10 +394,50 @@ impl Members {
             Standing::Member => false,
         };
         if may_have_come && person.asked.is_empty() {
-            return self.welcome(connection, None, event);
-        }
-        if person.standing == Standing::Member {
+            self.welcome(connection, None, event);
+        } else if person.standing == Standing::Member {
             person.is_doubtful = false;
+        }
+        self.locate(connection, event);
+    }
+
+    /// Whoever was connected before, and gets what only those get who are in the same room as somebody, is in that room.
+    fn locate(&mut self, connection: &Connection, event: &Event<'_>) {
+        let chat = chat_of(connection);
+        let Some(person) = self.of(connection.id).filter(|it| it.standing == Standing::Member) else {
+            return;
+        };
+        let is_sought = match person.whereabouts {
+            Whereabouts::Open => !person.room_is_known,
+            Whereabouts::ByWhatComes => true,
+            Whereabouts::Unclear => false,
+        };
+        let is_private = matches!(event.recipient, Some(Recipient::Uid(_)));
+        if !is_sought || is_private || !event.dialect.is_for_room_of_user(event.rule) {
+            return;
+        }
+        let about = event.user.as_ref().and_then(|user| self.by_uid(chat, user.uid.as_ref()?));
+        let Some(other) = about.filter(|it| *it != connection.id).and_then(|it| self.of(it)) else { return };
+        // By their own login alone it is known where they are.
+        if other.whereabouts != Whereabouts::Open || !other.room_is_known || other.is_doubtful {
+            return;
+        }
+        let room = other.room.clone();
+        let Some(person) = self.by_connection.get_mut(&connection.id) else { return };
+        if !person.room_is_known {
+            person.whereabouts = Whereabouts::ByWhatComes;
+            person.room_is_known = true;
+            person.room.clone_from(&room);
+            self.by_room.entry((chat, room)).or_default().insert(connection.id, Since::Confirmed);
+            take_out(&mut self.unknown, chat, connection.id);
+            self.nameless.entry(chat).or_default().insert(connection.id);
+        } else if person.room != room {
+            person.whereabouts = Whereabouts::Unclear;
+            person.room_is_known = false;
+            let former = person.room.take();
+            self.leave_room(chat, former, connection.id);
+            take_out(&mut self.nameless, chat, connection.id);
+            self.unknown.entry(chat).or_default().insert(connection.id);
         }
     }
 
@@ -386,10 +448,13 @@ impl Members {
         person.standing = Standing::Member;
         person.is_doubtful = false;
         let (old_room, old_uid) = (person.room.clone(), person.uid.clone());
+        let had_room = person.uid.is_some() && person.room_is_known;
         person.room_is_known |= !event.dialect.has_rooms();
         if let Some(uid) = uid {
             if let Some(asked) = person.asked.pop_front() {
                 person.name = Some(asked.name);
+                let stays = !had_room || person.room == asked.room;
+                person.whereabouts = if stays { Whereabouts::Open } else { Whereabouts::Unclear };
                 person.room = asked.room;
                 person.room_is_known = true;
             }
@@ -399,6 +464,7 @@ impl Members {
         }
         let Some(person) = self.by_connection.get(&connection.id) else { return };
         let (room, room_is_known) = (person.room.clone(), person.room_is_known);
+        let is_nameless = person.uid.is_none() && room_is_known;
         if let Some(old_uid) = old_uid.filter(|old_uid| person.uid.as_ref() != Some(old_uid)) {
             self.by_uid.remove(&(chat, old_uid));
         }
@@ -407,9 +473,14 @@ impl Members {
         }
         if room_is_known {
             self.by_room.entry((chat, room)).or_default().insert(connection.id, Since::Confirmed);
-            self.know(chat, connection.id);
+            take_out(&mut self.unknown, chat, connection.id);
         } else {
             self.unknown.entry(chat).or_default().insert(connection.id);
+        }
+        if is_nameless {
+            self.nameless.entry(chat).or_default().insert(connection.id);
+        } else {
+            take_out(&mut self.nameless, chat, connection.id);
         }
     }
 
@@ -451,15 +522,6 @@ impl Members {
         }
     }
 
-    fn know(&mut self, chat: Chat, connection: ConnectionId) {
-        if let Some(unknown) = self.unknown.get_mut(&chat) {
-            unknown.remove(&connection);
-            if unknown.is_empty() {
-                self.unknown.remove(&chat);
-            }
-        }
-    }
-
     /// Somebody left and stays connected.
     fn part(&mut self, connection: &Connection) {
         self.forget_user(connection.id);
@@ -487,8 +549,18 @@ impl Members {
         for room in person.subscriptions {
             self.leave_room(chat, Some(room), connection);
         }
-        self.know(chat, connection);
+        take_out(&mut self.unknown, chat, connection);
+        take_out(&mut self.nameless, chat, connection);
         Some(chat)
+    }
+}
+
+fn take_out(sets: &mut HashMap<Chat, BTreeSet<ConnectionId>>, chat: Chat, connection: ConnectionId) {
+    if let Some(set) = sets.get_mut(&chat) {
+        set.remove(&connection);
+        if set.is_empty() {
+            sets.remove(&chat);
+        }
     }
 }
 
@@ -652,6 +724,39 @@ mod tests {
         told.people.forget(late.id);
         assert!(!told.people.has_unknown((0, 7272)) && told.people.connected.is_empty());
         assert!(told.people.by_room.is_empty() && told.people.by_connection.is_empty());
+    }
+
+    #[test]
+    fn whoever_was_there_before_is_in_the_room_of_which_they_get_what_is_said_and_of_two_rooms_in_none() {
+        let chat = (0, 7272);
+        let (late, here, there) = (connection(1, 7272), connection(2, 7272), connection(3, 7272));
+        let mut told = Told::default();
+        told.opened(&late, false);
+        for (peer, room, uid) in [(&here, "a", 7), (&there, "b", 8)] {
+            told.opened(peer, true);
+            let asks = format!(r#"{{"type":"login","name":"x","room_id":"{room}"}}"#);
+            told.says(peer, Direction::ClientToServer, &asks);
+            told.is_let_in(peer, "x", uid);
+        }
+        let says = |told: &mut Told, uid: u64, to: &str| {
+            let text = format!(r#"{{"type":"say","from_uid":{uid},"to_uid":{to},"content":"x"}}"#);
+            told.says(&late, Direction::ServerToClient, &text);
+        };
+        let is_unknown = |told: &Told| told.people.unknown_in(chat).any(|it| it == late.id);
+        says(&mut told, 7, "9");
+        assert!(is_unknown(&told), "what is for one may come from anywhere");
+        for _ in 0..2 {
+            says(&mut told, 7, r#""all""#);
+            assert_eq!(told.people.in_room(chat, Some("a")).count(), 2);
+            assert_eq!(told.people.nameless_in(chat).collect::<Vec<_>>(), [late.id]);
+            assert!(!is_unknown(&told));
+        }
+        says(&mut told, 8, r#""all""#);
+        says(&mut told, 7, r#""all""#);
+        assert!(is_unknown(&told) && told.people.nameless.is_empty());
+        assert_eq!(told.people.in_room(chat, Some("a")).count(), 1);
+        told.people.forget(late.id);
+        assert!(told.people.unknown.is_empty());
     }
 
     #[test]

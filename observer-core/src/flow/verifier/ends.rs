@@ -116,9 +116,8 @@ impl End {
         if self.is_as(person) {
             return;
         }
-        if self.standing == Standing::Member
-            && (self.room != person.room || person.standing != Standing::Member)
-        {
+        let goes_elsewhere = self.room_is_known && self.room != person.room;
+        if self.standing == Standing::Member && (goes_elsewhere || person.standing != Standing::Member) {
             self.note_left_room(now);
         }
         if person.standing == Standing::Member {

@@ -191,7 +191,7 @@ impl Verifier {
             Whom::Recipient => {
                 let is_meant = match (&case.trigger.to, &end.party.uid) {
                     (Some(Recipient::Uid(to)), Some(uid)) => to == uid,
-                    _ => is_unknown,
+                    _ => is_unknown || end.standing == Standing::Member,
                 };
                 case.is_unresolved && is_meant
             }

@@ -227,7 +227,8 @@ impl Verifier {
                     Some(connection) => slots.push(Slot::new(connection, number, is_required)),
                     None => {
                         is_unresolved = true;
-                        unknown.extend(members.unknown_in(chat).take(UNKNOWN_MAX));
+                        let any = members.unknown_in(chat).chain(members.nameless_in(chat));
+                        unknown.extend(any.take(UNKNOWN_MAX));
                     }
                 },
                 Whom::Members | Whom::Others => {

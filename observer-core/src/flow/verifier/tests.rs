@@ -746,6 +746,57 @@ fn of_whoever_was_there_before_nothing_is_known_until_it_shows() {
     assert_eq!(play.taken(), [r#"complete say #1 "ho" 2/2"#]);
 }
 
+/// Connections 1 and 2 were there before the observer; 3 logged in since, and is in room "a".
+fn a_chat_with_a_newcomer() -> Play {
+    let mut play = Play::by(&[]);
+    for id in [1, 2] {
+        play.join_late(id);
+    }
+    play.open(3);
+    play.client(3, r#"{"type":"login","name":"cat","room_id":"a"}"#);
+    play.welcomed(3, "cat");
+    for id in [1, 2] {
+        play.told_of_login(id, 3, "cat");
+    }
+    play.wait(3_000);
+    play.taken();
+    play
+}
+
+#[test]
+fn whoever_was_there_before_is_where_those_are_of_whom_they_get_what_a_room_gets() {
+    let mut play = a_chat_with_a_newcomer();
+    play.asks_to_say(3, "hi");
+    for to in 1..=3 {
+        play.copy(3, to, "hi");
+    }
+    assert_eq!(play.verdicts_after(11_000), [r#"held say #3 "hi" 3/3"#]);
+    play.asks_to_say(3, "ho");
+    for to in [1, 3] {
+        play.copy(3, to, "ho");
+    }
+    assert_eq!(play.verdicts_after(11_000), [r#"violated say #3 "ho" 2/3, lost say #2 ?"#]);
+    // What they say themselves has to reach all, too.
+    play.asks_to_say(1, "hm");
+    for to in [1, 3] {
+        play.copy(1, to, "hm");
+    }
+    assert_eq!(play.verdicts_after(11_000), [r#"violated say #1 "hm" 2/3, lost say #2 ?"#]);
+}
+
+#[test]
+fn to_whom_of_those_who_were_there_before_something_private_is_sent_is_not_known() {
+    let mut play = a_chat_with_a_newcomer();
+    play.says_to(3, 1, "psst");
+    let verdicts = play.verdicts_after(11_000);
+    assert_eq!(verdicts, [r#"inconclusive private #3 "psst" 0/0+2?, started_too_late"#]);
+    play.says_to(3, 1, "psst");
+    play.server(1, &private(3, 1, "psst"));
+    play.receives(1);
+    let verdicts = play.verdicts_after(11_000);
+    assert_eq!(verdicts, [r#"inconclusive private #3 "psst" 1/1+1?, started_too_late"#]);
+}
+
 #[test]
 fn a_run_that_ends_before_the_time_is_up_tells_so() {
     let mut play = Play::chat(&["ann", "bob"]);
