@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::dialect::MessageRule;
 use super::event::Recipient;
+use super::own_words::OwnWords;
 use super::{Act, Chat, Event, Uid, chat_of};
 use crate::record::{Connection, ConnectionId, Direction, Kind, Message, Record};
 use crate::time::Time;
@@ -45,6 +46,7 @@ pub struct Members {
     nameless: HashMap<Chat, BTreeSet<ConnectionId>>,
     /// Connections that are WebSockets, as far as that is known, and since when.
     connected: HashMap<Chat, Present>,
+    own_words: OwnWords,
     subscriptions: usize,
 }
 
@@ -67,6 +69,8 @@ pub struct Person {
     pub name: Option<Box<str>>,
     /// What the chat calls them.
     pub uid: Option<Uid>,
+    /// Whether that is so by what they said and what came alone: whatever was not seen may speak against it.
+    pub uid_is_presumed: bool,
     /// The room that they logged in to.
     pub room: Option<Box<str>>,
     /// Whether that is known: else they were connected before.
@@ -124,6 +128,11 @@ impl Person {
         self.name.as_deref().or_else(|| Some(&*self.asked.front()?.name))
     }
 
+    /// Whether the chat has said what it calls them.
+    const fn is_known(&self) -> bool {
+        self.uid.is_some() && !self.uid_is_presumed
+    }
+
     /// Whether somebody means this user by their name or their uid.
     pub fn is_called(&self, name_or_uid: &str) -> bool {
         self.name_or_claim() == Some(cut(name_or_uid))
@@ -157,6 +166,11 @@ impl Members {
     pub fn by_uid(&self, chat: Chat, uid: &Uid) -> Option<ConnectionId> {
         // The key is of the map's own type, which owns its uid.
         self.by_uid.get(&(chat, uid.clone())).copied()
+    }
+
+    /// The same, where the chat has said so itself.
+    pub fn surely_by_uid(&self, chat: Chat, uid: &Uid) -> Option<ConnectionId> {
+        self.by_uid(chat, uid).filter(|connection| self.of(*connection).is_some_and(Person::is_known))
     }
 
     /// What a chat has called somebody besides their uid.
@@ -236,11 +250,12 @@ impl Members {
                 let standing = if opened.from_start { Standing::Outside } else { Standing::Unknown };
                 self.meet(connection, standing);
                 if !opened.from_start {
+                    self.own_words.note_unheard(chat_of(connection), record.time);
                     let connected = self.connected.entry(chat_of(connection)).or_default();
                     connected.insert(connection.id, Since::Confirmed);
                 }
             }
-            Kind::Gap(gap) => self.doubt(connection, gap.direction),
+            Kind::Gap(gap) => self.doubt(connection, gap.direction, record.time),
             Kind::Handshake(handshake) if handshake.accepted == Some(true) => {
                 let connected = self.connected.entry(chat_of(connection)).or_default();
                 connected.entry(connection.id).or_insert(Since::Asked(record.time));
@@ -259,6 +274,7 @@ impl Members {
         self.by_connection.entry(connection.id).or_insert_with(|| Person {
             name: None,
             uid: None,
+            uid_is_presumed: false,
             room: None,
             room_is_known: false,
             standing,
@@ -273,8 +289,11 @@ impl Members {
 
     /// Something was not seen: it may have been a login, or what undoes one. But nobody is a member without a word from
     /// the server: what only a client sends makes nobody one who may be meant.
-    fn doubt(&mut self, connection: &Connection, direction: Direction) {
+    fn doubt(&mut self, connection: &Connection, direction: Direction, time: Time) {
         let is_told = direction == Direction::ServerToClient;
+        if !is_told {
+            self.note_unheard(connection, time);
+        }
         let person = self.meet(connection, if is_told { Standing::Unknown } else { Standing::Outside });
         person.is_doubtful = true;
         if is_told && person.standing == Standing::Outside {
@@ -286,7 +305,7 @@ impl Members {
     fn learn_message(&mut self, connection: &Connection, message: &Message<'_>, time: Time) {
         // What was found by its looks may be part of something else.
         if message.resynchronised || message.payload.is_truncated() || message.payload.undecoded.is_some() {
-            return self.doubt(connection, message.direction);
+            return self.doubt(connection, message.direction, time);
         }
         match message.chat {
             Some(event) => self.learn_event(connection, message.direction, event, time),
@@ -294,12 +313,20 @@ impl Members {
             None if message.direction == Direction::ServerToClient => {
                 self.meet(connection, Standing::Outside).may_have_the_list = true;
             }
-            None => {}
+            None => self.note_unheard(connection, time),
+        }
+    }
+
+    /// Somebody said something that is not known. Of whoever has a uid it is known which words are their own.
+    fn note_unheard(&mut self, connection: &Connection, time: Time) {
+        if self.of(connection.id).is_none_or(|person| !person.is_known()) {
+            self.own_words.note_unheard(chat_of(connection), time);
         }
     }
 
     fn learn_event(&mut self, connection: &Connection, direction: Direction, event: &Event<'_>, time: Time) {
         self.learn_names(chat_of(connection), direction, event);
+        self.learn_own_words(connection, direction, event, time);
         let person = self.meet(connection, Standing::Outside);
         let name = event.user.as_ref().and_then(|user| user.name.as_deref());
         match (event.does(), direction) {
@@ -353,7 +380,7 @@ impl Members {
                         match (is_own && !is_unclear, has_list) {
                             (true, _) => self.welcome(connection, uid, event),
                             // Somebody of the same name: which of them it is cannot be told.
-                            (false, true) => self.doubt(connection, direction),
+                            (false, true) => self.doubt(connection, direction, time),
                             (false, false) => self.learn_of_member(connection, event),
                         }
                     }
@@ -365,6 +392,43 @@ impl Members {
             }
             _ => {}
         }
+    }
+
+    /// By the copies of what they say it is known what the chat calls those who were connected before.
+    fn learn_own_words(
+        &mut self,
+        connection: &Connection,
+        direction: Direction,
+        event: &Event<'_>,
+        time: Time,
+    ) {
+        let chat = chat_of(connection);
+        let person = self.of(connection.id);
+        if person.is_some_and(Person::is_known) {
+            return;
+        }
+        if direction == Direction::ClientToServer {
+            return self.own_words.handle_said(chat, connection.id, event, time);
+        }
+        let is_member =
+            person.is_some_and(|person| person.standing == Standing::Member && !person.is_doubtful);
+        let user = event.user.as_ref();
+        let Some(uid) = user.and_then(|user| user.uid.clone()).filter(|_| is_member) else { return };
+        let is_private = matches!(event.recipient, Some(Recipient::Uid(_)));
+        if is_private
+            || self.by_uid(chat, &uid).is_some()
+            || !self.own_words.are_own(chat, connection.id, event, time)
+        {
+            return;
+        }
+        let Some(person) = self.by_connection.get_mut(&connection.id) else { return };
+        if let Some(before) = person.uid.replace(uid.clone()) {
+            self.by_uid.remove(&(chat, before));
+        }
+        person.uid_is_presumed = true;
+        person.name = user.and_then(|user| user.name.as_deref()).map(|name| cut(name).into());
+        self.by_uid.insert((chat, uid), connection.id);
+        take_out(&mut self.nameless, chat, connection.id);
     }
 
     fn learn_names(&mut self, chat: Chat, direction: Direction, event: &Event<'_>) {
@@ -448,7 +512,7 @@ impl Members {
         person.standing = Standing::Member;
         person.is_doubtful = false;
         let (old_room, old_uid) = (person.room.clone(), person.uid.clone());
-        let had_room = person.uid.is_some() && person.room_is_known;
+        let had_room = person.is_known() && person.room_is_known;
         person.room_is_known |= !event.dialect.has_rooms();
         if let Some(uid) = uid {
             if let Some(asked) = person.asked.pop_front() {
@@ -460,6 +524,7 @@ impl Members {
             }
             person.asked.clear();
             person.uid = Some(uid.clone());
+            person.uid_is_presumed = false;
             self.by_uid.insert((chat, uid), connection.id);
         }
         let Some(person) = self.by_connection.get(&connection.id) else { return };
@@ -534,6 +599,7 @@ impl Members {
             connected.remove(&connection);
             if connected.is_empty() {
                 self.connected.remove(&chat);
+                self.own_words.forget(chat);
             }
         }
     }
@@ -596,19 +662,20 @@ mod tests {
 
     struct Told {
         people: Members,
+        seconds: u64,
         rules: Arc<Rules>,
     }
 
     impl Default for Told {
         fn default() -> Self {
-            Self { people: Members::default(), rules: Rules::built_in() }
+            Self { people: Members::default(), seconds: 0, rules: Rules::built_in() }
         }
     }
 
     impl Told {
         fn tell(&mut self, connection: &Connection, kind: Kind<'_>) {
-            let record =
-                Record { time: Time::default(), connection: Some(connection), stream_end: None, kind };
+            let time = Time::from_file(self.seconds * 1_000_000_000);
+            let record = Record { time, connection: Some(connection), stream_end: None, kind };
             self.people.learn(&record);
         }
 
@@ -757,6 +824,24 @@ mod tests {
         assert_eq!(told.people.in_room(chat, Some("a")).count(), 1);
         told.people.forget(late.id);
         assert!(told.people.unknown.is_empty());
+    }
+
+    #[test]
+    fn whoever_was_there_before_is_called_as_the_copies_of_their_words_call_them() {
+        let late = connection(1, 7272);
+        let mut told = Told::default();
+        told.opened(&late, false);
+        for (seconds, expected) in [(1, None), (60, Some(Uid::Number(7)))] {
+            told.seconds = seconds;
+            told.says(&late, Direction::ClientToServer, r#"{"type":"say","to_uid":"all","content":"<b>"}"#);
+            let copy =
+                r#"{"type":"say","from_uid":7,"from_name":"猪猪","to_uid":"all","content":"&lt;b&gt;"}"#;
+            told.says(&late, Direction::ServerToClient, copy);
+            assert_eq!(told.people.of(late.id).unwrap().uid, expected, "after {seconds} s");
+        }
+        assert_eq!(told.people.of(late.id).unwrap().name.as_deref(), Some("猪猪"));
+        assert_eq!(told.people.by_uid((0, 7272), &Uid::Number(7)), Some(late.id));
+        assert!(told.people.nameless.is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod verdict;
 pub mod verifier;
 
 mod choice;
+mod own_words;
 mod parse;
 mod tree;
 

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::LOOKED_BACK;
+use crate::flow::event::Uid;
 use crate::flow::members::{Members, Person, Standing};
 use crate::flow::verdict::{Cause, Causes, Party};
 use crate::flow::{Chat, chat_of};
@@ -25,6 +26,8 @@ const LEFT_ROOMS_MAX: usize = 8;
 pub(super) struct End {
     pub(super) chat: Chat,
     pub(super) party: Party,
+    /// Whether the uid there is one that the chat did not tell.
+    pub(super) uid_is_presumed: bool,
     pub(super) standing: Standing,
     pub(super) room: Option<Box<str>>,
     pub(super) room_is_known: bool,
@@ -87,6 +90,7 @@ impl End {
                 name: None,
                 uid: None,
             },
+            uid_is_presumed: false,
             standing: Standing::Outside,
             room: None,
             room_is_known: false,
@@ -110,6 +114,11 @@ impl End {
         direction.of(&self.streams)
     }
 
+    /// What the chat has said that it calls whoever is or was there.
+    pub(super) fn known_uid(&self) -> Option<&Uid> {
+        self.party.uid.as_ref().filter(|_| !self.uid_is_presumed)
+    }
+
     /// Takes over what is known of who is there. Whoever left is remembered as who they were, until somebody comes.
     pub(super) fn refresh(&mut self, members: &Members, now: Time) {
         let Some(person) = members.of(self.party.connection) else { return };
@@ -124,6 +133,7 @@ impl End {
             self.is_leaving &= self.closing.is_some();
             self.party.name = person.name.clone().or_else(|| self.party.name.take());
             self.party.uid = person.uid.clone().or_else(|| self.party.uid.take());
+            self.uid_is_presumed = person.uid_is_presumed;
             self.room.clone_from(&person.room);
             self.room_is_known = person.room_is_known;
         } else if let Some(claim) = person.name_or_claim() {
@@ -136,6 +146,7 @@ impl End {
         self.standing == person.standing
             && self.room_is_known == person.room_is_known
             && self.party.uid == person.uid
+            && self.uid_is_presumed == person.uid_is_presumed
             && self.party.name.as_deref() == person.name_or_claim()
             && self.room == person.room
     }

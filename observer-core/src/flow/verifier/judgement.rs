@@ -15,7 +15,7 @@ use super::{
 };
 use crate::flow::dialect::Dialect;
 use crate::flow::event::Uid;
-use crate::flow::flows::{Among, Expectation, Flow, Part, Times};
+use crate::flow::flows::{Among, Expectation, Flow, Part, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{
     Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Latency, Outcome, Party, Quote, Stage,
@@ -191,7 +191,7 @@ impl Verifier {
                     .into_iter()
                     .filter_map(|direction| Some(sender?.is_unsure_since(direction, begun)))
                     .fold(self.may_have_come(case, flow, slot, expected), Causes::and);
-                judgement.add_or_doubt(deviation, causes.and(case.doubts));
+                judgement.add_or_doubt(deviation, causes.and(case.doubts).and(self.presumed(case, flow)));
             }
             return;
         }
@@ -228,7 +228,11 @@ impl Verifier {
                 causes = causes.with(Cause::LeftTooSoon);
             }
         }
-        causes = causes.and(cause).and(case.doubts).and(self.may_have_come(case, flow, slot, expected));
+        causes = causes
+            .and(cause)
+            .and(case.doubts)
+            .and(self.presumed(case, flow))
+            .and(self.may_have_come(case, flow, slot, expected));
         // It may have left, or gone elsewhere, unseen.
         if let Some(end) = self.ends.get(&slot.connection) {
             causes = causes.and(end.is_unsure_since(Direction::ClientToServer, begun));
@@ -254,6 +258,27 @@ impl Verifier {
         }
         let deviation = self.deviation(fault, slot, expected, seen);
         judgement.add_or_doubt(deviation, causes);
+    }
+
+    /// Whether the chat has said what it calls whoever is or was at a connection.
+    fn is_known(&self, connection: ConnectionId) -> bool {
+        self.ends.get(&connection).is_some_and(|end| end.known_uid().is_some())
+    }
+
+    /// Why it may be about others than those who are taken for its users: who they are, the chat has not told.
+    fn presumed(&self, case: &OpenCase, flow: &Flow) -> Causes {
+        let is_presumed =
+            |connection: ConnectionId| self.ends.get(&connection).is_some_and(|end| end.uid_is_presumed);
+        let is_recipient =
+            |slot: &&Slot| flow.expect.get(slot.expectation).is_some_and(|it| it.to == Whom::Recipient);
+        let mut recipients = case.slots().iter().filter(is_recipient);
+        // What somebody says is theirs whoever they are.
+        let is_of_end = case.trigger.direction.is_none();
+        if (is_of_end && is_presumed(case.sender)) || recipients.any(|slot| is_presumed(slot.connection)) {
+            Cause::StartedTooLate.into()
+        } else {
+            Causes::NONE
+        }
     }
 
     /// Why what is to come on a connection may have come all the same: unseen, or taken for somebody else's.
@@ -317,7 +342,7 @@ impl Verifier {
         if !counts {
             return;
         }
-        let causes = self.may_be_explained(number);
+        let causes = self.may_be_explained(number).and(self.presumed(case, flow));
         let Some(extra) = self.remove_extra(number) else { return };
         if !causes.is_empty() {
             judgement.causes = judgement.causes.and(causes);
@@ -362,7 +387,10 @@ impl Verifier {
             causes = causes.with(Cause::SenderUnclear);
         }
         // Whoever is said to have sent it may be connected where nobody looks.
-        let is_known = |uid: &Uid| self.uids.contains_key(&(extra.chat, uid.clone()));
+        let is_known = |uid: &Uid| {
+            let holder = self.uids.get(&(extra.chat, uid.clone()));
+            holder.is_some_and(|(holder, _)| self.is_known(*holder))
+        };
         if extra.uid.as_ref().is_some_and(|uid| !is_known(uid)) {
             causes = causes.with(Cause::StartedTooLate);
         }
@@ -381,7 +409,9 @@ impl Verifier {
             BegunBy::User => {
                 let holder = extra.uid.as_ref().and_then(|uid| self.uids.get(&(extra.chat, uid.clone())));
                 match holder {
-                    Some((connection, true)) => unreadable_of(*connection).max(chat.nameless_unreadable),
+                    Some((connection, true)) if self.is_known(*connection) => {
+                        unreadable_of(*connection).max(chat.nameless_unreadable)
+                    }
                     _ => chat.client_unreadable,
                 }
             }

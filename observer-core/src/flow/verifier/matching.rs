@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::case::OpenCase;
-use super::ends::Guess;
+use super::ends::{End, Guess};
 use super::keys::{Key, Place};
 use super::plan::direction_of;
 use super::{LOOKED_BACK, Seen, Tell, Verifier};
@@ -154,12 +154,12 @@ impl Verifier {
 
     /// What is known of the user whom a message is about.
     pub(super) fn about(&self, uid: Option<&Uid>, chat: Chat, members: &Members) -> About {
-        About { uid: uid.cloned(), connection: uid.and_then(|uid| members.by_uid(chat, uid)) }
+        About { uid: uid.cloned(), connection: uid.and_then(|uid| members.surely_by_uid(chat, uid)) }
     }
 
     /// Whether a message may be of a case by whom it is about, where its key leaves that open.
     pub(super) fn may_be_of(&self, case: &OpenCase, key: &Key, about: &About) -> bool {
-        let sender = self.ends.get(&case.sender).and_then(|end| end.party.uid.as_ref());
+        let sender = self.ends.get(&case.sender).and_then(End::known_uid);
         !key.is_of_anybody
             || (sender.is_none_or(|sender| Some(sender) == about.uid.as_ref())
                 && about.connection.is_none_or(|connection| connection == case.sender))
@@ -168,7 +168,7 @@ impl Verifier {
     /// Whether it is not known of a case that may be of this key whose it is.
     fn is_guess(&self, number: u64, key: &Key) -> bool {
         let sender = self.cases.get(&number).and_then(|case| self.ends.get(&case.sender));
-        key.is_of_anybody && sender.is_none_or(|sender| sender.party.uid.is_none())
+        key.is_of_anybody && sender.is_none_or(|sender| sender.known_uid().is_none())
     }
 
     /// Whether a connection may get something of a case though it did not have to when that began.
@@ -189,7 +189,7 @@ impl Verifier {
             Whom::Sender => connection == case.sender,
             // Whose uid that is may have become known meanwhile.
             Whom::Recipient => {
-                let is_meant = match (&case.trigger.to, &end.party.uid) {
+                let is_meant = match (&case.trigger.to, end.known_uid()) {
                     (Some(Recipient::Uid(to)), Some(uid)) => to == uid,
                     _ => is_unknown || end.standing == Standing::Member,
                 };

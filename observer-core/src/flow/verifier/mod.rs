@@ -527,7 +527,7 @@ impl Verifier {
             let stream = end.stream(direction);
             (stream.unreadable, stream.unsure_to) = (Some(now), last);
             let asks = members.of(connection).is_some_and(|person| person.name_or_claim().is_some());
-            is_nameless = end.party.uid.is_none() && (end.standing != Standing::Outside || asks);
+            is_nameless = end.known_uid().is_none() && (end.standing != Standing::Outside || asks);
         }
         if direction == Direction::ClientToServer {
             let chat = self.chats.entry(chat).or_default();

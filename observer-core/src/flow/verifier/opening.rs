@@ -151,7 +151,7 @@ impl Verifier {
         let is_told_room = seen.event.rule.places.room.is_some();
         // What somebody says who is not there is passed on to nobody; a second login is refused, or moves them.
         if (asks_members && !joins && !is_member && !is_told_room)
-            || (joins && end.standing == Standing::Member && end.party.uid.is_some() && !seen.is_early)
+            || (joins && end.standing == Standing::Member && end.known_uid().is_some() && !seen.is_early)
         {
             return false;
         }
@@ -165,7 +165,7 @@ impl Verifier {
             (end.standing == Standing::Member && end.room_is_known).then(|| end.room.clone())
         };
         let mut party = end.party.clone();
-        let sender_uid = party.uid.clone().filter(|_| !joins);
+        let sender_uid = end.known_uid().cloned().filter(|_| !joins);
         if joins {
             party.uid = None;
             party.name = seen.event.user.as_ref().and_then(|user| user.name.as_deref()).map(Into::into);

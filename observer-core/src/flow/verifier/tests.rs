@@ -798,6 +798,49 @@ fn to_whom_of_those_who_were_there_before_something_private_is_sent_is_not_known
 }
 
 #[test]
+fn who_somebody_is_who_was_there_before_is_known_by_the_copies_of_what_they_say() {
+    let mut play = a_chat_with_a_newcomer();
+    play.wait(10_000);
+    for id in [1, 2] {
+        play.asks_to_say(id, &format!("hi of {id}"));
+        for to in 1..=3 {
+            play.copy(id, to, &format!("hi of {id}"));
+        }
+    }
+    play.verdicts_after(11_000);
+    play.says_to(3, 1, "psst");
+    play.server(1, &private(3, 1, "psst"));
+    play.receives(1);
+    assert_eq!(play.verdicts_after(11_000), [r#"held private #3 "psst" 1/1"#]);
+    // But the chat has not said so: nobody is guilty by it.
+    play.says_to(3, 1, "psst");
+    let verdicts = play.verdicts_after(11_000);
+    assert_eq!(verdicts, [r#"inconclusive private #3 "psst" 0/1, lost say #1 ?, started_too_late"#]);
+}
+
+#[test]
+fn whose_copy_it_is_of_two_who_say_the_same_or_may_have_is_not_known() {
+    for what in 0..4 {
+        let mut play = a_chat_with_a_newcomer();
+        play.wait(10_000);
+        match what {
+            0 => play.asks_to_say(2, "hi"),
+            1 => play.gap(2, ClientToServer),
+            2 => _ = play.client(2, &"x".repeat(70_000)),
+            _ => play.join_late(4),
+        }
+        play.asks_to_say(1, "hi");
+        play.copy(2, 1, "hi");
+        assert_eq!(play.members.by_uid((0, 7272), &Uid::Number(102)), None, "{what}");
+        // Later it is.
+        play.wait(20_000);
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        assert_eq!(play.members.by_uid((0, 7272), &Uid::Number(101)), Some(ConnectionId(1)), "{what}");
+    }
+}
+
+#[test]
 fn a_run_that_ends_before_the_time_is_up_tells_so() {
     let mut play = Play::chat(&["ann", "bob"]);
     play.asks_to_say(1, "hi");
