@@ -238,6 +238,7 @@ impl Shell {
         lines: &mut Lines,
         is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
+        self.output.note_lost(lines.lost_untimed());
         lines.finish(&mut self.output);
         self.close(&[], is_whole).await
     }
