@@ -372,6 +372,8 @@ impl Lines {
         match line.kind.as_str() {
             "summary" => {
                 self.take_summary(line);
+                // What follows, as where files were joined, is of another run.
+                self.end_file(sink);
                 return Ok(());
             }
             "capture_loss" => {
