@@ -100,9 +100,10 @@ Exit codes:
 and of `observer verify`:
   0    all that was judged held
   1    something was violated, or came late
-  2    the command line, or a rule file, makes no sense; or it could not be run: no permission, no such file, ...
-  3    nothing was violated, but cases are inconclusive, the capture lost packets, the input is damaged,
-       or nothing was seen that a rule knows
+  2    the command line, or a rule file, makes no sense; or it could not be run: no permission,
+       no such file, ...
+  3    nothing was violated, but cases are inconclusive, the capture lost packets, the input is
+       damaged, or nothing was seen that a rule knows
 Losses do not change the exit code, but of `verify`, where they make it inconclusive; they are in the summary on standard error and in --json.";
 
 /// Shows WebSocket traffic in clear: live from the kernel, or from capture files.

@@ -17,13 +17,8 @@ pub struct Lost {
     pub packets: u64,
     /// Holes in streams that such losses left, or that nothing explains where nothing counts them.
     pub gaps: u64,
-}
-
-impl Lost {
-    /// Whether anything was.
-    pub const fn is_any(self) -> bool {
-        self.packets > 0 || self.gaps > 0
-    }
+    /// Holes in streams that were cut off by a snap length.
+    pub cut: u64,
 }
 
 /// Counts what was lost.
@@ -56,7 +51,9 @@ impl Losses {
             Kind::Gap(gap) if time >= since && time <= until => match gap.cause {
                 GapCause::CaptureLoss => self.lost.gaps += 1,
                 GapCause::NeverSeen => self.unexplained += 1,
-                GapCause::SnapLength | GapCause::Limit => {}
+                GapCause::SnapLength => self.lost.cut += 1,
+                // What the observer gives up the sender may have asked for.
+                GapCause::Limit => {}
             },
             Kind::Summary(summary) => self.end(summary),
             _ => {}
@@ -132,6 +129,11 @@ mod tests {
 
     /// What was lost from 10 to 20, and whether all of it has times.
     fn lost<const N: usize>(records: [(u64, Kind<'_>); N]) -> (u64, u64, bool) {
+        let losses = taken(records);
+        (losses.lost().packets, losses.lost().gaps, losses.has_times())
+    }
+
+    fn taken<const N: usize>(records: [(u64, Kind<'_>); N]) -> Losses {
         let connection = connection();
         let mut losses = Losses::default();
         for (time, kind) in records {
@@ -139,7 +141,7 @@ mod tests {
             let record = Record { time, connection: Some(&connection), stream_end: None, kind };
             losses.handle(&record, [WallTime(10), WallTime(20)]);
         }
-        (losses.lost().packets, losses.lost().gaps, losses.has_times())
+        losses
     }
 
     #[test]
@@ -176,6 +178,13 @@ mod tests {
         };
         assert_eq!(holes(None), (0, 2, true));
         assert_eq!(holes(Some(0)), (0, 1, true));
+    }
+
+    #[test]
+    fn what_a_snap_length_cut_off_counts_apart() {
+        let cut = || gap(GapCause::SnapLength);
+        let losses = taken([(9, cut()), (11, cut()), (12, gap(GapCause::Limit)), (30, summary(None))]);
+        assert_eq!(losses.lost(), Lost { packets: 0, gaps: 0, cut: 1 });
     }
 
     #[test]

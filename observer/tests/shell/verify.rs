@@ -350,7 +350,7 @@ fn concluded(bytes: &[u8], options: &[&str]) -> Concluded {
 impl Concluded {
     /// That the capture lost so many packets, and left so many holes, is all that speaks against it.
     fn assert_lost(&self, packets: u64, gaps: u64) {
-        let lost = serde_json::json!({"packets": packets, "gaps": gaps});
+        let lost = serde_json::json!({"packets": packets, "gaps": gaps, "cut": 0});
         assert_eq!((&self.json["lost"], self.code), (&lost, Some(3)), "{}", self.text);
         assert_eq!(self.json["conclusion"], "inconclusive");
         assert_eq!(self.json["outcomes"]["inconclusive"], 0);
@@ -557,4 +557,29 @@ fn what_was_given_up_at_a_limit_keeps_all_that_held_from_being_called_so_in_ever
     assert_eq!((code, &json["shed"]), (Some(3), &1.into()), "{text}");
     let said = "1 was given up at a limit of observer";
     assert!(text.contains(said) && junit.contains(said), "{text}{junit}");
+}
+
+#[test]
+fn what_a_snap_length_cut_off_keeps_all_that_held_from_being_called_so() {
+    let mut capture = held();
+    let mut client = Conversation::upgraded_from(40_009, 7272);
+    client.text(From::Client, &"x".repeat(300));
+    client.acknowledge(From::Server);
+    capture.take(&mut client);
+    let Concluded { code, text, json, junit } = concluded(&capture.file(), &["--snaplen", "320"]);
+    assert_eq!((code, &json["lost"]["cut"]), (Some(3), &1.into()), "{text}");
+    let said = "what was cut off left 1 hole in streams, where more may have been said: a larger snap length";
+    assert!(text.contains(said) && junit.contains(said), "{text}{junit}");
+    assert_eq!(concluded(&capture.file(), &[]).code, Some(0));
+}
+
+#[test]
+fn runs_in_one_file_of_json_lines_are_kept_apart_as_those_of_several_files_are() {
+    let recorded = lines(&held(), &["--receipts"]);
+    let both = [&recorded[..], &recorded.replace("2024-01-01", "2024-01-02")].concat();
+    let ran = run_with("verify", both.as_bytes(), &["--json"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let connections: Vec<_> =
+        verdicts(&ran, "say").iter().map(|verdict| verdict["connection"].clone()).collect();
+    assert_eq!(connections, [1, 3]);
 }

@@ -216,7 +216,7 @@ impl Verification {
 
     /// Why something may have happened that no case tells of.
     pub fn shortfalls(&self) -> Vec<String> {
-        let Lost { packets, gaps } = self.lost;
+        let Lost { packets, gaps, cut } = self.lost;
         let lost = match (packets, gaps) {
             (0, 0) => None,
             (0, gaps) => Some(format!("left {} in streams", count(gaps, "hole", "holes"))),
@@ -228,11 +228,18 @@ impl Verification {
                  loses less"
             )
         });
+        let cut = (cut > 0).then(|| {
+            let holes = count(cut, "hole", "holes");
+            format!(
+                "what was cut off left {holes} in streams, where more may have been said: a larger snap length \
+                 (--snaplen, or tcpdump's -s) cuts less"
+            )
+        });
         let shed = (self.shed > 0)
             .then(|| format!("{} given up at a limit of observer", count(self.shed, "was", "were")));
         let damage =
             self.is_damaged.then(|| "the input is damaged, and was read as far as it could be".to_owned());
-        [lost, shed, damage].into_iter().flatten().collect()
+        [lost, cut, shed, damage].into_iter().flatten().collect()
     }
 
     /// The same as the conclusion in a sentence, with all that speaks against it.
@@ -387,7 +394,7 @@ mod tests {
     }
 
     const NONE: Outcomes = [0; 4];
-    const LOST: Lost = Lost { packets: 12, gaps: 1 };
+    const LOST: Lost = Lost { packets: 12, gaps: 1, cut: 0 };
 
     #[test]
     fn the_exit_status_says_what_is_to_be_concluded() {
@@ -408,7 +415,7 @@ mod tests {
 
     #[test]
     fn where_the_capture_lost_anything_not_all_held_but_what_is_violated_is() {
-        for lost in [LOST, Lost { packets: 0, gaps: 1 }] {
+        for lost in [LOST, Lost { gaps: 1, ..Lost::default() }, Lost { cut: 1, ..Lost::default() }] {
             let exit_code =
                 |outcomes| Verification { lost, ..verification(outcomes, NONE) }.conclusion().exit_code();
             assert_eq!(exit_code([3, 0, 0, 0]), EXIT_INCONCLUSIVE);
@@ -463,8 +470,10 @@ mod tests {
         ] {
             assert_eq!(unseen(cases, checks), format!("{begins}{said}"));
         }
-        let holes = Verification { lost: Lost { packets: 0, gaps: 1 }, ..verification([3, 0, 0, 0], NONE) };
-        assert!(holes.sentence().contains("the capture left 1 hole in streams, where more may"));
+        let lost = Lost { packets: 0, gaps: 1, cut: 2 };
+        let holes = Verification { lost, ..verification([3, 0, 0, 0], NONE) }.sentence();
+        assert!(holes.contains("the capture left 1 hole in streams, where more may"), "{holes}");
+        assert!(holes.contains("; what was cut off left 2 holes in streams, where more may"), "{holes}");
     }
 
     #[test]

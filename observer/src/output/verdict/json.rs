@@ -192,8 +192,9 @@ impl Serialize for JsonVerification<'_> {
         map.serialize_entry("shed", &verification.shed)?;
         map.serialize_entry("delivered_by", if verification.sent_is_trusted { "sent" } else { "received" })?;
         map.serialize_entry("input_damaged", &verification.is_damaged)?;
-        let Lost { packets, gaps } = verification.lost;
-        map.serialize_entry("lost", &JsonCounts(vec![("packets", packets), ("gaps", gaps)]))?;
+        let Lost { packets, gaps, cut } = verification.lost;
+        let lost = vec![("packets", packets), ("gaps", gaps), ("cut", cut)];
+        map.serialize_entry("lost", &JsonCounts(lost))?;
         let BeganNothing { read, unread } = verification.began_nothing;
         map.serialize_entry("began_nothing", &JsonCounts(vec![("read", read), ("unread", unread)]))?;
         map.serialize_entry("saw_nothing", &JsonSilents(&verification.silent))?;

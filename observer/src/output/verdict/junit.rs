@@ -230,7 +230,7 @@ mod tests {
         assert!(!written(&Junit::default(), held()).contains("<skipped"));
         for (unseen, said) in [
             (
-                Verification { lost: Lost { packets: 3, gaps: 0 }, ..Verification::default() },
+                Verification { lost: Lost { packets: 3, ..Lost::default() }, ..Verification::default() },
                 "the capture lost 3 packets",
             ),
             (Verification { shed: 4, ..Verification::default() }, "4 were given up at a limit of observer"),
