@@ -52,7 +52,7 @@ pub const EXIT_VIOLATED: u8 = 1;
 /// `verify`: it could not be run at all; as of `grep`.
 pub const EXIT_NOT_RUN: u8 = 2;
 /// `verify`: nothing was violated, but not everything could be judged, or nothing could: cases are inconclusive, the
-/// input is damaged, or nothing was seen that a rule knows.
+/// capture lost packets, the input is damaged, or nothing was seen that a rule knows.
 pub const EXIT_INCONCLUSIVE: u8 = 3;
 /// A second Ctrl-C or SIGTERM did not wait for the end.
 pub const EXIT_FORCED: u8 = 130;
@@ -100,9 +100,11 @@ Exit codes:
 and of `observer verify`:
   0    all that was judged held
   1    something was violated, or came late
-  2    the command line, or a rule file, makes no sense; or it could not be run: no permission, no such file, ...
-  3    nothing was violated, but cases are inconclusive, the input is damaged, or nothing was seen that a rule knows
-Losses do not change the exit code, but of `verify`, where they make cases inconclusive; they are in the summary on standard error and in --json.";
+  2    the command line, or a rule file, makes no sense; or it could not be run: no permission,
+       no such file, ...
+  3    nothing was violated, but cases are inconclusive, the capture lost packets, the input is
+       damaged, or nothing was seen that a rule knows
+Losses do not change the exit code, but of `verify`, where they make it inconclusive; they are in the summary on standard error and in --json.";
 
 /// Shows WebSocket traffic in clear: live from the kernel, or from capture files.
 ///

@@ -9,6 +9,7 @@ pub mod ending;
 pub mod filter;
 pub mod interfaces;
 pub mod lines;
+pub mod losses;
 pub mod output;
 pub mod read;
 pub mod rules;

@@ -1,14 +1,16 @@
 //! Observer's own JSON lines (docs/json.md), read back into records.
 //!
-//! Owns which keys make which record, and the numbers of connections over several files. Must not know where lines come
-//! from, nor what records are for. Bounded: [`CONNECTIONS_MAX`] connections that are open; a line, which whoever splits
-//! the input bounds, is kept while it is read.
+//! Owns which keys make which record, and the numbers of connections and of losses over several files. Must not know where
+//! lines come from, nor what records are for. Bounded: [`CONNECTIONS_MAX`] connections that are open; a line, which whoever
+//! splits the input bounds, is kept while it is read, with at most [`LIST_ENTRIES_MAX`] entries of each of its lists.
 //!
 //! What a message means is read anew, by the rules of this run. Kinds and keys that are not known are passed over, and so
 //! are those of which nobody who reads lines makes anything: packets, anomalies, PROXY headers, and all frames but those
 //! that close.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,8 @@ use observer_core::record::{
 use observer_core::time::Time;
 use observer_core::websocket::frame::{FrameHeader, Opcode};
 use observer_core::{Record, Sink};
-use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::capture::Counter;
 
@@ -35,6 +38,14 @@ const WHY_BYTES_MAX: usize = 200;
 
 /// Connections that are open at the same time; lines of further ones are passed over, and told.
 pub const CONNECTIONS_MAX: usize = 131_072;
+
+/// The highest number of a connection. Numbers count from 1 in each file, so that those of many files together are numbers
+/// of 64 bits, and of 53 for programs that have no others.
+pub const CONNECTION_NUMBER_MAX: u64 = 1 << 40;
+
+/// Entries of a list or an object in a line. Observer writes fewer, by its own limits: a line with more is left out, before
+/// small entries have become many times their size.
+pub const LIST_ENTRIES_MAX: usize = 4_096;
 
 /// What stands for a message that could not be decoded when it was recorded.
 const UNDECODED: &str = "not decoded when it was recorded";
@@ -52,6 +63,41 @@ pub struct Lines {
     now: Time,
     totals: Summary,
     capture: Option<CaptureCounters>,
+    losses: LossesTold,
+}
+
+/// What was lost, of which each run counts anew.
+#[derive(Debug, Default)]
+struct LossesTold {
+    /// By earlier runs, with its time.
+    before: u64,
+    /// By this one.
+    now: u64,
+    /// By any of them, in its summary alone.
+    untimed: u64,
+}
+
+impl LossesTold {
+    /// A run says that it has lost so many so far: how many that are of all of them.
+    fn tell(&mut self, packets: u64) -> u64 {
+        // Which is less than before where a run ended without a summary.
+        if packets < self.now {
+            self.end_run();
+        }
+        self.now = packets;
+        self.before.saturating_add(packets)
+    }
+
+    /// A run ends that has lost so many.
+    fn sum_up(&mut self, packets: u64) {
+        self.untimed = self.untimed.saturating_add(packets.saturating_sub(self.now));
+        self.end_run();
+    }
+
+    const fn end_run(&mut self) {
+        self.before = self.before.saturating_add(self.now);
+        self.now = 0;
+    }
 }
 
 #[derive(Debug)]
@@ -70,7 +116,7 @@ pub struct Line {
     server: Option<SocketAddr>,
     client_claimed: Option<String>,
     client_claimed_by: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     client_claimed_also: Vec<String>,
     direction: Option<String>,
     time_first: Option<Timestamp>,
@@ -93,7 +139,7 @@ pub struct Line {
     payload: Option<String>,
     payload_base64: Option<String>,
     undecoded: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few")]
     missing: Vec<(u64, Option<u64>)>,
     resynchronised: Option<bool>,
     offset: Option<u64>,
@@ -107,7 +153,7 @@ pub struct Line {
     idle_nanoseconds: Option<u64>,
     duration_nanoseconds: Option<u64>,
     account: Option<Accounts>,
-    limits: Option<BTreeMap<String, u64>>,
+    limits: Option<Counts>,
     capture: Option<Capture>,
 }
 
@@ -146,7 +192,66 @@ struct Capture {
     truncated: u64,
     captured_partly: u64,
     filtered: u64,
-    losses: BTreeMap<String, u64>,
+    losses: Counts,
+}
+
+/// Numbers by their names.
+#[derive(Debug, Default)]
+struct Counts(BTreeMap<String, u64>);
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
+
+        impl<'de> Visitor<'de> for Reads {
+            type Value = Counts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counts, A::Error> {
+                let mut counts = BTreeMap::new();
+                while let Some((name, count)) = map.next_entry()? {
+                    if counts.len() >= LIST_ENTRIES_MAX {
+                        return Err(too_many());
+                    }
+                    counts.insert(name, count);
+                }
+                Ok(Counts(counts))
+            }
+        }
+        deserializer.deserialize_map(Reads)
+    }
+}
+
+/// Reads a list that is not too long.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Reads<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Reads<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() >= LIST_ENTRIES_MAX {
+                    return Err(too_many());
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    deserializer.deserialize_seq(Reads(PhantomData))
+}
+
+fn too_many<E: serde::de::Error>() -> E {
+    E::custom(format_args!("more than {LIST_ENTRIES_MAX} entries"))
 }
 
 /// The kinds that are read.
@@ -247,7 +352,13 @@ impl Lines {
             now: Time::default(),
             totals: Summary::default(),
             capture: None,
+            losses: LossesTold::default(),
         }
+    }
+
+    /// How many packets were lost of which no line tells when.
+    pub const fn lost_untimed(&self) -> u64 {
+        self.losses.untimed
     }
 
     /// Takes a line.
@@ -261,10 +372,12 @@ impl Lines {
         match line.kind.as_str() {
             "summary" => {
                 self.take_summary(line);
+                // What follows, as where files were joined, is of another run.
+                self.end_file(sink);
                 return Ok(());
             }
             "capture_loss" => {
-                let packets = line.packets.ok_or_else(|| lacks("packets"))?;
+                let packets = self.losses.tell(line.packets.ok_or_else(|| lacks("packets"))?);
                 let kind = Kind::CaptureLoss(CaptureLoss { packets });
                 sink.handle_record(&Record { time: self.now, connection: None, stream_end: None, kind });
                 return Ok(());
@@ -290,7 +403,8 @@ impl Lines {
         if self.connections.len() >= CONNECTIONS_MAX {
             return Err(format!("more than {CONNECTIONS_MAX} connections are open: it is left out"));
         }
-        let id = self.offset.saturating_add(number);
+        let id = self.offset.checked_add(number).filter(|_| number <= CONNECTION_NUMBER_MAX);
+        let id = id.ok_or_else(|| format!("its connection has a number beyond {CONNECTION_NUMBER_MAX}"))?;
         self.highest = self.highest.max(id);
         let connection = Connection {
             id: ConnectionId(id),
@@ -445,10 +559,11 @@ impl Lines {
     fn take_summary(&mut self, line: &Line) {
         self.totals.packets = self.totals.packets.saturating_add(line.packets.unwrap_or_default());
         for (count, limit) in self.totals.limits.iter_mut().zip(Limit::ALL) {
-            let of_limit = line.limits.as_ref().and_then(|limits| limits.get(limit.name()));
+            let of_limit = line.limits.as_ref().and_then(|limits| limits.0.get(limit.name()));
             *count = count.saturating_add(of_limit.copied().unwrap_or_default());
         }
-        let Some(of_line) = &line.capture else { return };
+        let Some(of_line) = &line.capture else { return self.losses.end_run() };
+        self.losses.sum_up(of_line.losses.0.values().fold(0, |sum, packets| sum.saturating_add(*packets)));
         let capture = self.capture.get_or_insert_with(CaptureCounters::default);
         capture.seen = capture.seen.saturating_add(of_line.seen);
         capture.captured = capture.captured.saturating_add(of_line.captured);
@@ -456,7 +571,7 @@ impl Lines {
         capture.captured_partly = capture.captured_partly.saturating_add(of_line.captured_partly);
         capture.filtered = capture.filtered.saturating_add(of_line.filtered);
         for name in Counter::LOSSES.map(Counter::name) {
-            let lost = of_line.losses.get(name).copied().unwrap_or_default();
+            let lost = of_line.losses.0.get(name).copied().unwrap_or_default();
             match capture.losses.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, packets)) => *packets = packets.saturating_add(lost),
                 None => capture.losses.push((name, lost)),
@@ -480,6 +595,7 @@ impl Lines {
             self.forget(number, &closed, sink);
         }
         self.offset = self.highest;
+        self.losses.end_run();
     }
 
     /// The last file has ended.
@@ -708,5 +824,63 @@ mod tests {
         let without = of_connection(r#""kind":"message""#);
         let lacks = |line: &str| Line::parse(line.as_bytes()).unwrap().unwrap().lacks_receipts();
         assert!(!lacks(&with) && lacks(&without) && !lacks(OPENED));
+    }
+
+    #[test]
+    fn a_connection_of_a_number_that_none_has_is_left_out_and_cannot_be_taken_for_another_files() {
+        let numbered = |number: u64| OPENED.replace("\"connection\":1", &format!("\"connection\":{number}"));
+        let high = numbered(CONNECTION_NUMBER_MAX);
+        let (told, wrong) =
+            told(&[&numbered(u64::MAX), &numbered(CONNECTION_NUMBER_MAX + 1), &high, "end", OPENED, "end"]);
+        assert_eq!(wrong, ["its connection has a number beyond 1099511627776"; 2]);
+        let after = CONNECTION_NUMBER_MAX + 1;
+        let opened: Vec<_> = told.iter().filter(|line| line.ends_with("opened true")).collect();
+        assert_eq!(
+            opened,
+            [&format!("{CONNECTION_NUMBER_MAX} opened true"), &format!("{after} opened true")]
+        );
+    }
+
+    #[test]
+    fn a_line_with_a_list_longer_than_any_of_observers_is_left_out() {
+        let message = |entries: &str| {
+            of_connection(&format!(
+                r#""kind":"message","direction":"client_to_server","opcode":"text","payload":"a",{entries}"#
+            ))
+        };
+        let list = |entry: &str, times: usize| vec![entry; times].join(",");
+        let all = LIST_ENTRIES_MAX;
+        let (told, wrong) = told(&[OPENED, &message(&format!("\"missing\":[{}]", list("[0,1]", all)))]);
+        assert_eq!((told.len(), wrong.len()), (3, 0), "{wrong:?}");
+        let names: Vec<_> = (0..=all).map(|number| format!("\"{number}\":1")).collect();
+        for entries in [
+            format!("\"missing\":[{}]", list("[0,1]", all + 1)),
+            format!("\"client_claimed_also\":[{}]", list("\"\"", all + 1)),
+            format!("\"limits\":{{{}}}", names.join(",")),
+            format!("\"capture\":{{\"losses\":{{{}}}}}", names.join(",")),
+        ] {
+            let why = Line::parse(message(&entries).as_bytes()).unwrap_err();
+            assert!(why.contains("more than 4096 entries"), "{why}");
+        }
+    }
+
+    #[test]
+    fn losses_are_counted_over_several_runs_and_those_without_a_time_apart() {
+        let loss = |packets| {
+            format!(
+                r#"{{"schema":1,"kind":"capture_loss","time":"2024-01-01T12:00:00Z","packets":{packets}}}"#
+            )
+        };
+        let summary = |lost| {
+            format!(r#"{{"schema":1,"kind":"summary","capture":{{"losses":{{"lost_ring_full":{lost}}}}}}}"#)
+        };
+        let mut lines = Lines::new(Rules::built_in());
+        let mut told = Vec::new();
+        for line in [&loss(3), &loss(4), &summary(6), &loss(2), &loss(1), &summary(1)] {
+            let line = Line::parse(line.as_bytes()).unwrap().unwrap();
+            lines.handle(&line, &mut |record: &Record<'_>| told.push(word(record))).unwrap();
+        }
+        assert_eq!(told, ["lost 3", "lost 4", "lost 6", "lost 7"]);
+        assert_eq!(lines.lost_untimed(), 2);
     }
 }

@@ -15,13 +15,15 @@ use anyhow::Context as _;
 use flate2::write::MultiGzDecoder;
 use observer_core::engine::Report;
 use observer_core::flow::Rules;
+use observer_core::record::{CaptureLoss, Kind};
 use observer_core::time::Time;
-use observer_core::{Event, Packet};
+use observer_core::{Event, Packet, Record, Sink};
 use tokio::sync::mpsc;
 
 use crate::capture::file::{FileError, FilePacket, FileReader, Item, link_type_name};
 use crate::cli::{EXIT_ERROR, EXIT_INPUT_CUT, EXIT_NOT_RUN, EXIT_OK, Request, Task};
 use crate::lines::{Line, Lines};
+use crate::output::summary;
 use crate::shell::Shell;
 
 /// Chunks between the reading thread and the decoder.
@@ -96,7 +98,12 @@ async fn run_files(request: &Request, files: &[PathBuf]) -> anyhow::Result<u8> {
     let is_whole = exit_code == EXIT_OK;
     let summary = match &mut reading.lines {
         Some(lines) => shell.finish_lines(lines, is_whole).await?,
-        None => shell.finish(None, &[], is_whole).await?,
+        None => {
+            let dropped = summary::count(reading.dropped, "packet", "packets");
+            let dropped = (reading.dropped > 0)
+                .then(|| format!("{dropped} dropped while it was captured, as the capture itself says"));
+            shell.finish(None, dropped.as_slice(), is_whole).await?
+        }
     };
     if request.ports.is_none() && summary.is_some_and(|summary| summary.connections_other > 0) {
         shell.diagnostics.note(
@@ -136,6 +143,11 @@ struct Reading {
     reads_lines: Option<Arc<Rules>>,
     ports: Option<Vec<u16>>,
     sent_is_trusted: bool,
+    /// Packets that the captures say were dropped.
+    dropped: u64,
+    /// When the last packet passed.
+    now: Time,
+    records_receipts: bool,
 }
 
 /// What is read of a file, by what it is.
@@ -305,6 +317,9 @@ impl Reading {
             reads_lines: (request.task != Task::Show).then(|| Arc::clone(&request.rules)),
             ports: request.ports.clone(),
             sent_is_trusted: false,
+            dropped: 0,
+            now: Time::default(),
+            records_receipts: request.receipts,
         }
     }
 
@@ -379,6 +394,11 @@ impl Reading {
                     self.left_out.count_link(number);
                 }
                 Ok(Some(Item::ObsoletePacket)) => self.left_out.obsolete += 1,
+                Ok(Some(Item::Dropped { packets })) => {
+                    self.dropped = self.dropped.saturating_add(packets);
+                    shell.output().note_lost(packets);
+                    self.tell_dropped(shell.output());
+                }
                 Ok(None) => return Ok(None),
                 Err(error) => return Ok(Some(ended_by(&error))),
             }
@@ -386,6 +406,14 @@ impl Reading {
             if shell.is_over() {
                 return Ok(Some(Ended::AsAsked));
             }
+        }
+    }
+
+    /// Records that packets were dropped, for who reads what is recorded.
+    fn tell_dropped(&self, sink: &mut dyn Sink) {
+        if self.records_receipts {
+            let kind = Kind::CaptureLoss(CaptureLoss { packets: self.dropped });
+            sink.handle_record(&Record { time: self.now, connection: None, stream_end: None, kind });
         }
     }
 
@@ -454,8 +482,9 @@ impl Reading {
             Ok(snap_length) if snap_length != 0 => data.get(..snap_length).unwrap_or(data),
             _ => data,
         };
+        self.now = Time::from_file(packet.unix_nanoseconds);
         shell.handle(Event::Packet(Packet {
-            time: Time::from_file(packet.unix_nanoseconds),
+            time: self.now,
             data: kept,
             length: packet.length.saturating_sub(header_length),
             rest_lost: false,

@@ -52,7 +52,7 @@ impl Shell {
     pub fn start(request: &Request, ports: Option<&[u16]>, report: Report) -> anyhow::Result<Self> {
         let palette = Palette::new(request.color.for_stdout());
         let rules = || Arc::clone(&request.rules);
-        let layout = match (request.task, request.format) {
+        let mut layout = match (request.task, request.format) {
             (Task::Verify, Format::Json) => Layout::Verdicts(Box::new(Verdicts::json(rules()))),
             (Task::Verify, Format::Junit) => Layout::Verdicts(Box::new(Verdicts::junit(rules()))),
             (Task::Verify, _) => Layout::Verdicts(Box::new(Verdicts::text(rules(), request.time, palette))),
@@ -93,6 +93,9 @@ impl Shell {
             rules: rules(),
         };
         let writer = Writer::start()?;
+        if let (Layout::Verdicts(verdicts), Report::Upgrades) = (&mut layout, report) {
+            verdicts.need_upgrades();
+        }
         Ok(Self {
             engine: Engine::new(config),
             output: Output::new(
@@ -235,6 +238,7 @@ impl Shell {
         lines: &mut Lines,
         is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
+        self.output.note_lost(lines.lost_untimed());
         lines.finish(&mut self.output);
         self.close(&[], is_whole).await
     }

@@ -86,6 +86,9 @@ impl Window {
     }
 }
 
+/// The bounds of all that there is.
+pub const EVERYTHING: [WallTime; 2] = [WallTime(0), WallTime(u64::MAX)];
+
 /// Lets the records of a window pass.
 #[derive(Debug)]
 pub struct Gate {
@@ -96,12 +99,16 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// The first and the last moment that pass, where the first record of the run is of `first`.
+    pub fn bounds(&mut self, first: WallTime) -> [WallTime; 2] {
+        *self.bounds.get_or_insert_with(|| self.window.bounds(first, &TimeZone::system()))
+    }
+
     /// Takes a record; `pass` gets it, where it is in the window, behind the beginning of its connection. That of one
     /// that began before is told as not seen.
     pub fn handle(&mut self, record: &Record<'_>, mut pass: impl FnMut(&Record<'_>)) {
         let time = record.time.wall;
-        let [since, until] =
-            *self.bounds.get_or_insert_with(|| self.window.bounds(time, &TimeZone::system()));
+        let [since, until] = self.bounds(time);
         if matches!(record.kind, Kind::Summary(_)) {
             // For whoever judges it is no later than the window's end.
             let time = if time > until { Time::from_file(until.0) } else { record.time };

@@ -27,6 +27,8 @@ const BUILT_IN: [&str; 3] = [
 #[derive(Debug)]
 pub struct Rules {
     dialects: Vec<Dialect>,
+    /// How many of them did not come with the observer: the first ones.
+    given: usize,
     groups: Vec<Group>,
 }
 
@@ -89,6 +91,7 @@ impl Rules {
     /// These dialects, in this order, and behind them those of [`Rules::built_in`] that are called otherwise. Of more
     /// than [`DIALECTS_MAX`] the last ones are left out.
     pub fn new(mut dialects: Vec<Dialect>) -> Self {
+        let given = dialects.len().min(DIALECTS_MAX);
         for text in BUILT_IN {
             // A test reads them all.
             dialects.extend(
@@ -122,12 +125,17 @@ impl Rules {
         }
         let groups =
             groups.into_iter().map(|(asked, members)| Group { tree: asked.tree(), members }).collect();
-        Self { dialects, groups }
+        Self { dialects, given, groups }
     }
 
     /// The dialects, in the order in which they are asked.
     pub fn dialects(&self) -> &[Dialect] {
         &self.dialects
+    }
+
+    /// Those of them that did not come with the observer.
+    pub fn given(&self) -> &[Dialect] {
+        self.dialects.get(..self.given).unwrap_or_default()
     }
 
     /// Every type that a message may be of.

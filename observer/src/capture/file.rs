@@ -29,7 +29,10 @@ const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const INTERFACE_DESCRIPTION: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+/// Options of statistics: packets that the interface, and that the operating system, dropped since the capture began.
+const DROPPED: [u16; 2] = [5, 7];
 
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +46,11 @@ pub enum Item<'a> {
     },
     /// A packet in a block of a kind that was given up before 2010, which is not understood.
     ObsoletePacket,
+    /// Whoever captured says that packets were dropped before they could be captured.
+    Dropped {
+        /// How many, beside those that were told of before.
+        packets: u64,
+    },
 }
 
 /// A packet as a file has it.
@@ -152,6 +160,7 @@ struct Interface {
     resolution: Resolution,
     offset_seconds: i64,
     snap_length: u32,
+    dropped: u64,
 }
 
 /// What one tick of a pcapng time stamp is.
@@ -193,7 +202,7 @@ impl FileReader {
             Format::Pcap(pcap) => pcap.next(&self.buffer, &mut self.used),
             Format::PcapNg(pcapng) => pcapng.next(&self.buffer, &mut self.used),
         };
-        self.read_anything |= matches!(next, Ok(Some(_)));
+        self.read_anything |= matches!(next, Ok(Some(ref item)) if !matches!(item, Item::Dropped { .. }));
         next
     }
 
@@ -303,7 +312,14 @@ impl PcapNg {
                     *used += length;
                     return Ok(Some(Item::ObsoletePacket));
                 }
-                // Sections, which have begun; names, statistics, secrets, comments, and what was invented since. They
+                INTERFACE_STATISTICS => {
+                    *used += length;
+                    match self.newly_dropped(whole) {
+                        Some(packets) if packets > 0 => return Ok(Some(Item::Dropped { packets })),
+                        _ => continue,
+                    }
+                }
+                // Sections, which have begun; names, secrets, comments, and what was invented since. They
                 // change no packet, so that no damage in them can hide one.
                 _ => {
                     *used += length;
@@ -368,6 +384,33 @@ impl PcapNg {
         Ok(())
     }
 
+    /// What statistics tell of packets that were dropped, beside what earlier ones told. Statistics that make no sense tell
+    /// nothing.
+    fn newly_dropped(&mut self, block: &[u8]) -> Option<u64> {
+        let big_endian = self.big_endian;
+        let u16 = |bytes: &[u8]| {
+            let bytes = *bytes.first_chunk::<2>()?;
+            Some(if big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+        };
+        let number = read_u32(big_endian, block.get(8..)?.first_chunk::<4>()?, 0);
+        let interface = self.interfaces.get_mut(usize::try_from(number).ok()?)?;
+        // Behind the number and a time, and before the length once more.
+        let mut options = block.get(20..block.len() - 4)?;
+        let mut dropped = 0_u64;
+        while let Some(code) = u16(options).filter(|code| *code != 0) {
+            let length = usize::from(u16(options.get(2..)?)?);
+            let value = options.get(4..4 + length)?;
+            if let (true, Ok(value)) = (DROPPED.contains(&code), <[u8; 8]>::try_from(value)) {
+                let value = if big_endian { u64::from_be_bytes(value) } else { u64::from_le_bytes(value) };
+                dropped = dropped.saturating_add(value);
+            }
+            options = options.get(4 + length.next_multiple_of(4)..)?;
+        }
+        let before = interface.dropped;
+        interface.dropped = before.max(dropped);
+        Some(dropped.saturating_sub(before))
+    }
+
     fn describe_interface(
         &mut self,
         number: u32,
@@ -383,6 +426,7 @@ impl PcapNg {
             resolution: Resolution::MICROSECONDS,
             offset_seconds: 0,
             snap_length,
+            dropped: 0,
         };
         for option in options.iter().take_while(|option| option.code != OptionCode::EndOfOpt) {
             let value = option.as_bytes().map_err(|_| FileError::Damaged("an option in it is damaged"))?;

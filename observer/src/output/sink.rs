@@ -19,9 +19,10 @@ use super::folded::Folded;
 use super::json;
 use super::listing::Listing;
 use super::text::Text;
-use super::verdict::{Verdicts, Verification};
+use super::verdict::{Ended, Verdicts, Verification};
 use crate::filter::Filter;
-use crate::window::Gate;
+use crate::losses::Losses;
+use crate::window::{EVERYTHING, Gate};
 
 /// A format with its state.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ struct Inner {
     messages_left: Option<u64>,
     connections_listed: u64,
     summary: Option<Summary>,
+    losses: Losses,
 }
 
 impl Output {
@@ -83,6 +85,7 @@ impl Output {
             messages_left,
             connections_listed: 0,
             summary: None,
+            losses: Losses::default(),
         };
         Self { gate, inner }
     }
@@ -111,7 +114,10 @@ impl Output {
 
     /// From now on nothing new is judged, where verdicts are what is asked for. Returns whether one is waited for.
     pub fn close_down(&mut self) -> bool {
-        let Inner { layout: Layout::Verdicts(_), verifier, .. } = &mut self.inner else { return false };
+        let Inner { layout: Layout::Verdicts(verdicts), verifier, .. } = &mut self.inner else {
+            return false;
+        };
+        verdicts.close_down();
         verifier.as_mut().is_some_and(|verifier| {
             verifier.close_down();
             verifier.is_waiting()
@@ -139,6 +145,14 @@ impl Output {
     pub fn note_hole(&mut self) {
         if let Some(verifier) = &mut self.inner.verifier {
             verifier.note_hole();
+        }
+    }
+
+    /// So many packets were lost before they came here, and it is not known when.
+    pub fn note_lost(&mut self, packets: u64) {
+        if packets > 0 {
+            self.inner.losses.note_untimed(packets);
+            self.note_hole();
         }
     }
 
@@ -188,9 +202,12 @@ impl Output {
 
 impl Sink for Output {
     fn handle_record(&mut self, record: &Record<'_>) {
-        match &mut self.gate {
-            Some(gate) => gate.handle(record, |record| self.inner.handle_record(record)),
-            None => self.inner.handle_record(record),
+        let Self { gate, inner } = self;
+        let bounds = gate.as_mut().map_or(EVERYTHING, |gate| gate.bounds(record.time.wall));
+        inner.losses.handle(record, bounds);
+        match gate {
+            Some(gate) => gate.handle(record, |record| inner.handle_record(record)),
+            None => inner.handle_record(record),
         }
     }
 }
@@ -222,10 +239,26 @@ impl Inner {
 
     /// Whoever judges is told of everything.
     fn judge(&mut self, record: &Record<'_>) -> Part {
-        let Self { layout, filter, buffer, people, verifier, .. } = self;
+        let part = self.verify(record);
+        if let (Layout::Verdicts(verdicts), Kind::Message(message)) = (&mut self.layout, &record.kind) {
+            verdicts.count(message, part);
+        }
+        part
+    }
+
+    fn verify(&mut self, record: &Record<'_>) -> Part {
+        let Self { layout, filter, buffer, people, verifier, losses, .. } = self;
         let Some(verifier) = verifier else { return Part::Nothing };
         let hides = filter.hides();
-        verifier.handle_record(record, people, &mut |told| layout.tell(buffer, told, people, hides))
+        let mut tell = |told: &Told<'_>| layout.tell(buffer, told, people, hides);
+        match &record.kind {
+            // Of each loss it was told when it was: the total says nothing of what is judged.
+            Kind::Summary(summary) if losses.has_times() => {
+                let kind = Kind::Summary(Box::new(Summary { capture: None, ..Summary::clone(summary) }));
+                verifier.handle_record(&Record { kind, ..record.clone() }, people, &mut tell)
+            }
+            _ => verifier.handle_record(record, people, &mut tell),
+        }
     }
 
     fn show(&mut self, record: &Record<'_>, part: Part) {
@@ -235,7 +268,8 @@ impl Inner {
             Kind::Summary(summary) => {
                 self.summary = Some(Summary::clone(summary));
                 if let (Layout::Verdicts(verdicts), Some(verifier)) = (&self.layout, &self.verifier) {
-                    self.verification = Some(verdicts.finish(&mut self.buffer, record.time, verifier));
+                    let ended = Ended { time: record.time, summary, lost: self.losses.lost() };
+                    self.verification = Some(verdicts.finish(&mut self.buffer, &ended, verifier));
                 }
             }
             Kind::ConnectionOpened(opened) => self.connections_listed += u64::from(opened.was_listed),

@@ -249,6 +249,7 @@ impl Verdicts {
         assert_eq!(self.end["outcomes"]["held"], self.end["cases"], "{}", self.end);
         assert!(self.end["causes"].as_object().unwrap().values().all(|count| count == 0), "{}", self.end);
         assert_eq!((&self.end["shed"], &self.end["refused"]), (&0.into(), &0.into()));
+        assert_eq!(self.end["lost"], json!({"packets": 0, "gaps": 0, "cut": 0}), "{}", self.end);
         assert_eq!((&self.end["conclusion"], self.code), (&"held".into(), Some(0)));
         assert!(self.cases.iter().all(|case| case["expected"] == case["arrived"]));
         assert_eq!(self.end["delivered_by"], "received");

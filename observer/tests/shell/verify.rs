@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
 use crate::golden::assert_documented;
-use crate::support::{Conversation, From, Pcap, Ran, TemporaryFile, json, observer, ran, run, run_on};
+use crate::support::{
+    Conversation, ETHERNET, From, NOON_SECONDS, Pcap, PcapNg, Ran, TemporaryFile, json, observer, ran, run,
+    run_on,
+};
 
 /// Feeds bytes to the command, with standard input as its file.
 fn run_with(command: &str, bytes: &[u8], options: &[&str]) -> Ran {
@@ -56,7 +59,7 @@ fn verdicts(ran: &Ran, flow: &str) -> Vec<Value> {
 #[test]
 fn the_exit_status_and_the_last_sentence_say_what_it_comes_to() {
     for (capture, code, sentence) in [
-        (held(), 0, "cases held."),
+        (held(), 0, "cases held, and all "),
         (violated(), 1, "1 violated, 0 late"),
         (inconclusive(), 3, "Nothing was violated, but of "),
         (Capture::default(), 3, "nothing was seen that a rule knows"),
@@ -323,4 +326,260 @@ fn receipts_add_lines_and_keys_and_nothing_changes_without_them() {
         line.as_object_mut().unwrap().remove("stream_end");
     }
     assert_eq!(with, without);
+}
+
+/// The conclusion in the three formats, which say the same.
+struct Concluded {
+    code: Option<i32>,
+    text: String,
+    json: Value,
+    junit: String,
+}
+
+fn concluded(bytes: &[u8], options: &[&str]) -> Concluded {
+    let verify =
+        |format: &[&str]| run_with("verify", bytes, &[&["--port", "7272"], format, options].concat());
+    let [text, json_lines, junit] = [&[][..], &["--json"], &["--format", "junit"]].map(verify);
+    assert_eq!([text.code, junit.code], [json_lines.code; 2]);
+    let lines = json(&json_lines);
+    assert_documented(&lines);
+    let end = lines.last().unwrap().clone();
+    Concluded { code: text.code, text: text.stdout, json: end, junit: junit.stdout }
+}
+
+impl Concluded {
+    /// That the capture lost so many packets, and left so many holes, is all that speaks against it.
+    fn assert_lost(&self, packets: u64, gaps: u64) {
+        let lost = serde_json::json!({"packets": packets, "gaps": gaps, "cut": 0});
+        assert_eq!((&self.json["lost"], self.code), (&lost, Some(3)), "{}", self.text);
+        assert_eq!(self.json["conclusion"], "inconclusive");
+        assert_eq!(self.json["outcomes"]["inconclusive"], 0);
+        let said = if packets > 0 { format!("the capture lost {packets} packets, ") } else { String::new() };
+        let said = said + "where more may have been said: a larger buffer (--ring, or tcpdump";
+        assert!(self.text.contains(&said), "{}", self.text);
+        assert!(self.text.contains("Nothing was violated in "), "{}", self.text);
+        assert!(self.junit.contains("<skipped message=\"Nothing was violated in "), "{}", self.junit);
+        assert!(self.junit.contains(&said), "{}", self.junit);
+    }
+}
+
+/// The lines of a chat in which all held, with what the capture lost at a time of day and in all.
+fn lines_with_losses(timed: &[(&str, u64)], all: u64) -> String {
+    let recorded = lines(&held(), &["--receipts"]);
+    let (first, rest) = recorded.split_once('\n').unwrap();
+    let losses = timed.iter().map(|(at, packets)| {
+        format!(
+            "{{\"schema\":1,\"kind\":\"capture_loss\",\"time\":\"2024-01-01T{at}Z\",\"packets\":{packets}}}\n"
+        )
+    });
+    let losses: String = losses.collect();
+    let counted = format!("\"capture\":{{\"losses\":{{\"lost_ring_full\":{all}}}}}");
+    format!("{losses}{first}\n{rest}").replace("\"capture\":null", &counted)
+}
+
+#[test]
+fn what_the_capture_lost_keeps_a_chat_in_which_all_that_was_seen_held_from_being_called_so() {
+    concluded(lines_with_losses(&[("11:00:00", 12)], 12).as_bytes(), &[]).assert_lost(12, 0);
+    concluded(lines_with_losses(&[], 12).as_bytes(), &[]).assert_lost(12, 0);
+    concluded(lines_with_losses(&[("11:00:00", 5)], 12).as_bytes(), &[]).assert_lost(12, 0);
+    assert_eq!(concluded(lines_with_losses(&[], 0).as_bytes(), &[]).code, Some(0));
+}
+
+#[test]
+fn what_was_lost_outside_the_window_does_not_count_where_it_is_known_when_it_was() {
+    let window = ["--since", "2024-01-01T11:30:00Z"];
+    let outside = concluded(lines_with_losses(&[("11:00:00", 12)], 12).as_bytes(), &window);
+    assert_eq!((outside.code, &outside.json["lost"]["packets"]), (Some(0), &0.into()), "{}", outside.text);
+    concluded(lines_with_losses(&[("11:00:00", 12), ("11:40:00", 14)], 14).as_bytes(), &window)
+        .assert_lost(2, 0);
+    // The total has no time.
+    concluded(lines_with_losses(&[("11:00:00", 12)], 15).as_bytes(), &window).assert_lost(3, 0);
+}
+
+#[test]
+fn a_hole_between_messages_of_a_file_in_which_nothing_counts_losses_is_one_too() {
+    let (mut capture, [mut alice, mut bob]) = heard_by_both("hi");
+    capture.wait(20_000);
+    alice.text(From::Client, r#"{"type":"never seen"}"#);
+    alice.packets.clear();
+    capture.acknowledge(&mut bob);
+    alice.acknowledge(From::Server);
+    capture.take(&mut alice);
+    concluded(&capture.file(), &[]).assert_lost(0, 1);
+}
+
+#[test]
+fn packets_that_a_capture_says_were_dropped_are_lost() {
+    let file = |dropped: [u64; 3], big_endian| {
+        let pcapng = PcapNg { big_endian };
+        let mut file = [pcapng.section(), pcapng.interface(1, &[])].concat();
+        let statistics = |packets: u64| {
+            let word = |value: u32| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
+            let head = |code: u32, length: u32| {
+                word(if big_endian { code << 16 | length } else { length << 16 | code })
+            };
+            let [interface, high, low] = [0, 0, 0].map(word);
+            let [comment, received, dropped, end] =
+                [(1, 3), (4, 8), (5, 8), (0, 0)].map(|it| head(it.0, it.1));
+            let values = [pcapng.u64(77), pcapng.u64(packets)];
+            let body = [
+                &interface[..],
+                &high,
+                &low,
+                &comment,
+                b"abc\0",
+                &received,
+                &values[0],
+                &dropped,
+                &values[1],
+                &end,
+            ];
+            pcapng.block(5, &body.concat())
+        };
+        let micros = u64::from(NOON_SECONDS) * 1_000_000;
+        file.extend(statistics(dropped[0]));
+        // The pause before the last packet is what it takes until all is judged.
+        let held = held();
+        let last = held.packets.len() - 1;
+        for (index, packet) in held.packets.iter().enumerate() {
+            let pause = if index == last { 20_000_000 } else { 0 };
+            let data = [&ETHERNET[..], packet].concat();
+            file.extend(pcapng.packet(0, micros + index as u64 * 1_000 + pause, &data));
+        }
+        file.extend([statistics(dropped[1]), statistics(dropped[2])].concat());
+        file
+    };
+    for big_endian in [true, false] {
+        concluded(&file([3, 12, 12], big_endian), &[]).assert_lost(12, 0);
+        assert_eq!(concluded(&file([0; 3], big_endian), &[]).code, Some(0));
+    }
+    let recorded = run_on(&file([3, 12, 12], false), &["--port", "7272", "--json", "--receipts"]).stdout;
+    concluded(recorded.as_bytes(), &[]).assert_lost(12, 0);
+    let ran = run_on(&file([3, 12, 12], false), &["--port", "7272"]);
+    assert!(ran.stderr.contains("12 packets dropped while it was captured"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_was_said_and_done_is_counted_apart_from_what_was_checked() {
+    let Concluded { text, json, .. } = concluded(&violated().file(), &[]);
+    let (cases, checks) = (json["cases_of_flows"].as_u64().unwrap(), json["checks"].as_u64().unwrap());
+    assert_eq!((cases, json["cases"].as_u64()), (3, Some(cases + checks)));
+    let of_rules = |is_flow: bool| -> u64 {
+        let rows = json["flows"].as_array().unwrap().iter();
+        rows.filter(|row| (row["rule"] == "flow") == is_flow).map(|row| row["cases"].as_u64().unwrap()).sum()
+    };
+    assert_eq!((of_rules(true), of_rules(false)), (cases, checks));
+    let sentence =
+        format!("Of 3 cases, 1 violated, 0 late, 0 inconclusive, 2 held; all {checks} checks held.");
+    assert!(text.ends_with(&format!("{sentence}\n")), "{text}");
+}
+
+#[test]
+fn rules_of_a_file_that_saw_nothing_are_named_and_so_are_messages_that_began_nothing() {
+    let rules =
+        b"schema = 1\nname = 'rpc'\n[[message]]\ntype = 'call'\nfrom = 'client'\nwhen = { '/m' = 'call' }\n\
+        [[message]]\ntype = 'note'\nfrom = 'client'\nwhen = { '/m' = 'note' }\n\
+        [[message]]\ntype = 'result'\nfrom = 'server'\nwhen = { '/m' = 'result' }\n\
+        [[flow]]\nname = 'answered'\nwhen = { type = 'call' }\n[[flow.expect]]\ntype = 'result'\nto = 'sender'\n\
+        [[flow]]\nname = 'noted'\nwhen = { type = 'other' }\n[[flow.expect]]\ntype = 'result'\nto = 'sender'\n\
+        [[message]]\ntype = 'other'\nwhen = { '/m' = 'other' }\n";
+    let rules = TemporaryFile::new("verify-silent.toml", rules);
+    let mut capture = Capture::default();
+    let mut client = Conversation::upgraded_from(40_001, 7272);
+    for (from, text) in [
+        (From::Client, r#"{"m":"call"}"#),
+        (From::Server, r#"{"m":"result"}"#),
+        (From::Client, r#"{"m":"note"}"#),
+        (From::Client, "what no rule reads"),
+        (From::Client, "nor this"),
+    ] {
+        client.text(from, text);
+    }
+    client.acknowledge(From::Client);
+    capture.take(&mut client);
+    let with_rules = concluded(&capture.file(), &["--rules", rules.path()]);
+    assert_eq!(with_rules.code, Some(0), "{}", with_rules.text);
+    assert!(with_rules.text.contains("1 rule of rpc saw nothing: noted\n"), "{}", with_rules.text);
+    let began_nothing = "3 messages of clients began nothing: no rule reads 2 of them\n";
+    assert!(with_rules.text.contains(began_nothing), "{}", with_rules.text);
+    let silent = serde_json::json!([{"dialect": "rpc", "flows": ["noted"]}]);
+    assert_eq!(with_rules.json["saw_nothing"], silent);
+    assert_eq!(with_rules.json["began_nothing"], serde_json::json!({"read": 1, "unread": 2}));
+    let other = concluded(&held().file(), &["--rules", rules.path()]);
+    assert!(other.text.contains("Nothing was seen that the rules of rpc judge\n"), "{}", other.text);
+    assert!(other.junit.contains("<testcase name=\"noted\" classname=\"rpc\">"), "{}", other.junit);
+    assert!(!concluded(&held().file(), &[]).text.contains("saw nothing"));
+}
+
+#[test]
+fn a_capture_that_begins_within_connections_says_that_a_port_is_to_be_named() {
+    let mut capture = Capture::default();
+    let [mut alice, mut bob] = two_users(&mut capture);
+    capture.packets.clear();
+    capture.say(&mut alice, "hi");
+    capture.deliver([&mut alice, &mut bob], "hi");
+    for options in [&[][..], &["--format", "junit"]] {
+        let ran = run_with("verify", &capture.file(), options);
+        assert_eq!(ran.code, Some(3), "{}", ran.stdout);
+        assert!(ran.stdout.contains("are decoded only where --port names their port"), "{}", ran.stdout);
+    }
+    assert!(!verify(&Capture::default(), &[]).stdout.contains("--port"));
+}
+
+#[test]
+fn a_line_beyond_its_bounds_is_told_by_file_and_number_and_the_others_are_judged() {
+    let recorded = lines(&held(), &["--receipts"]);
+    let (first, rest) = recorded.split_once('\n').unwrap();
+    let holes = vec!["[0,1]"; 5_000].join(",");
+    let huge = format!("{{\"schema\":1,\"kind\":\"message\",\"missing\":[{holes}]}}");
+    let numbered = first.replace("\"connection\":1,", "\"connection\":18446744073709551615,");
+    let file = TemporaryFile::new("huge.jsonl", format!("{first}\n{huge}\n{numbered}\n{rest}").as_bytes());
+    let ran = run(&["verify", file.path()]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stdout);
+    let said = format!("{}: 2 lines are left out: line 2: ", file.path());
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    assert!(ran.stderr.contains("more than 4096 entries"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("line 3: its connection has a number beyond "), "{}", ran.stderr);
+}
+
+#[test]
+fn what_was_given_up_at_a_limit_keeps_all_that_held_from_being_called_so_in_every_format() {
+    let mut capture = held();
+    // Nothing is known of a server that says nothing: what its clients say is kept, up to a bound.
+    let mut client = Conversation::upgraded_from(40_009, 7273);
+    for _ in 0..3 {
+        let content = "x".repeat(30_000);
+        client.text(From::Client, &format!(r#"{{"type":"say","to_uid":"all","content":"{content}"}}"#));
+    }
+    capture.take(&mut client);
+    let Concluded { code, text, json, junit } = concluded(&capture.file(), &["--port", "7273"]);
+    assert_eq!((code, &json["shed"]), (Some(3), &1.into()), "{text}");
+    let said = "1 was given up at a limit of observer";
+    assert!(text.contains(said) && junit.contains(said), "{text}{junit}");
+}
+
+#[test]
+fn what_a_snap_length_cut_off_keeps_all_that_held_from_being_called_so() {
+    let mut capture = held();
+    let mut client = Conversation::upgraded_from(40_009, 7272);
+    client.text(From::Client, &"x".repeat(300));
+    client.acknowledge(From::Server);
+    capture.take(&mut client);
+    let Concluded { code, text, json, junit } = concluded(&capture.file(), &["--snaplen", "320"]);
+    assert_eq!((code, &json["lost"]["cut"]), (Some(3), &1.into()), "{text}");
+    let said = "what was cut off left 1 hole in streams, where more may have been said: a larger snap length";
+    assert!(text.contains(said) && junit.contains(said), "{text}{junit}");
+    assert_eq!(concluded(&capture.file(), &[]).code, Some(0));
+}
+
+#[test]
+fn runs_in_one_file_of_json_lines_are_kept_apart_as_those_of_several_files_are() {
+    let recorded = lines(&held(), &["--receipts"]);
+    let both = [&recorded[..], &recorded.replace("2024-01-01", "2024-01-02")].concat();
+    let ran = run_with("verify", both.as_bytes(), &["--json"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let connections: Vec<_> =
+        verdicts(&ran, "say").iter().map(|verdict| verdict["connection"].clone()).collect();
+    assert_eq!(connections, [1, 3]);
 }

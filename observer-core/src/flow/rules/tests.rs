@@ -322,6 +322,9 @@ fn one_s_own_rules_come_first_and_replace_those_of_the_same_name() {
     let replaced = Rules::new(vec![parse(&own("workerman-chat-2014-08")).unwrap()]);
     let names: Vec<_> = replaced.dialects().iter().map(|dialect| &*dialect.name).collect();
     assert_eq!(names, ["workerman-chat-2014-08", "workerman-chat-2015-11", "workerman-chat-2014-09"]);
+    let given: Vec<_> = replaced.given().iter().map(|dialect| &*dialect.name).collect();
+    assert_eq!(given, ["workerman-chat-2014-08"]);
+    assert!(Rules::built_in().given().is_empty());
     let list = r#"{"type":"user_list","user_list":[]}"#;
     assert!(replaced.read(DialectSet::ALL, true, ServerToClient, Opcode::Text, list).is_none());
 }

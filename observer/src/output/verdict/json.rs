@@ -5,14 +5,14 @@
 
 use observer_core::flow::User;
 use observer_core::flow::latency::Histogram;
-use observer_core::flow::verdict::{
-    Case, Cause, Causes, Deviation, FlowTotals, Latency, Outcome, Party, TriggerSeen,
-};
+use observer_core::flow::verdict::{Case, Cause, Causes, Deviation, Latency, Outcome, Party, TriggerSeen};
 use observer_core::record::{Direction, SCHEMA};
 use observer_core::time::WallTime;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::Verification;
+use super::conclusion::{BeganNothing, Row, Silent};
+use crate::losses::Lost;
 use crate::output::json::{JsonCounts, JsonTime, nanoseconds, write_claim, write_line};
 
 /// Appends a case as one line.
@@ -182,6 +182,8 @@ impl Serialize for JsonVerification<'_> {
         }
         map.serialize_entry("conclusion", verification.conclusion().name())?;
         map.serialize_entry("cases", &verification.cases())?;
+        map.serialize_entry("cases_of_flows", &verification.of_flows().iter().sum::<u64>())?;
+        map.serialize_entry("checks", &verification.of_checks().iter().sum::<u64>())?;
         let outcomes = Outcome::ALL.map(|outcome| (outcome.name(), verification.of(outcome)));
         map.serialize_entry("outcomes", &JsonCounts(outcomes.to_vec()))?;
         map.serialize_entry("refused", &verification.refused())?;
@@ -190,12 +192,38 @@ impl Serialize for JsonVerification<'_> {
         map.serialize_entry("shed", &verification.shed)?;
         map.serialize_entry("delivered_by", if verification.sent_is_trusted { "sent" } else { "received" })?;
         map.serialize_entry("input_damaged", &verification.is_damaged)?;
+        let Lost { packets, gaps, cut } = verification.lost;
+        let lost = vec![("packets", packets), ("gaps", gaps), ("cut", cut)];
+        map.serialize_entry("lost", &JsonCounts(lost))?;
+        let BeganNothing { read, unread } = verification.began_nothing;
+        map.serialize_entry("began_nothing", &JsonCounts(vec![("read", read), ("unread", unread)]))?;
+        map.serialize_entry("saw_nothing", &JsonSilents(&verification.silent))?;
         map.serialize_entry("flows", &JsonRows(&verification.rows))?;
         map.end()
     }
 }
 
-struct JsonRows<'a>(&'a [FlowTotals]);
+struct JsonSilents<'a>(&'a [Silent]);
+
+impl Serialize for JsonSilents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(JsonSilent))
+    }
+}
+
+struct JsonSilent<'a>(&'a Silent);
+
+impl Serialize for JsonSilent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Silent { dialect, rules, .. } = self.0;
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("dialect", dialect)?;
+        map.serialize_entry("flows", rules)?;
+        map.end()
+    }
+}
+
+struct JsonRows<'a>(&'a [Row]);
 
 impl Serialize for JsonRows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -203,15 +231,16 @@ impl Serialize for JsonRows<'_> {
     }
 }
 
-struct JsonRow<'a>(&'a FlowTotals);
+struct JsonRow<'a>(&'a Row);
 
 impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = self.0;
+        let Row { totals: row, rule } = self.0;
         let ([_, last_sent], [_, last]) = (&row.sent, &row.latency);
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("flow", &row.flow)?;
         map.serialize_entry("dialect", &row.dialect)?;
+        map.serialize_entry("rule", rule)?;
         map.serialize_entry("cases", &row.cases())?;
         map.serialize_entry(
             "outcomes",

@@ -11,6 +11,7 @@ use observer_core::flow::Rules;
 use observer_core::flow::verdict::{Case, Cause, FlowTotals, Outcome};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::conclusion::{Row, Silent};
 use super::text::{write_details, write_title};
 use super::{ADVICE, Conclusion, Verification, words};
 use crate::output::clock::Rfc3339;
@@ -45,9 +46,15 @@ impl Junit {
     /// Appends all of it.
     pub fn write_end(&self, out: &mut Vec<u8>, verification: &Verification) {
         let mut suites: BTreeMap<&str, TestSuite> = BTreeMap::new();
-        for row in &verification.rows {
-            let suite = suites.entry(&row.dialect).or_insert_with(|| TestSuite::new(for_xml(&row.dialect)));
-            suite.add_test_case(self.test_case(row));
+        for Row { totals, .. } in &verification.rows {
+            suite(&mut suites, &totals.dialect).add_test_case(self.test_case(totals));
+        }
+        // Those of which no rule saw anything have no rows.
+        for Silent { dialect, rules, .. } in verification.silent.iter().filter(|silent| silent.is_all) {
+            if !suites.contains_key(&**dialect) {
+                let suite = suite(&mut suites, dialect);
+                suite.add_test_cases(rules.iter().map(|rule| named(rule, dialect, saw_nothing())));
+            }
         }
         let mut report = Report::new("observer verify");
         report.add_test_suites(suites.into_values());
@@ -76,21 +83,36 @@ impl Junit {
             status.set_description(texts + &left_out);
             status
         } else if inconclusive > 0 || cases == 0 {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(if cases == 0 {
-                "nothing was seen that it judges".to_owned()
+            if cases == 0 {
+                saw_nothing()
             } else {
-                format!("of {cases}, {inconclusive} cannot be told")
-            });
-            status
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(format!("of {cases}, {inconclusive} cannot be told"));
+                status
+            }
         } else {
             TestCaseStatus::success()
         };
-        let mut test_case = TestCase::new(for_xml(&row.flow), status);
-        test_case.set_classname(for_xml(&row.dialect));
+        let mut test_case = named(&row.flow, &row.dialect, status);
         test_case.set_assertions(usize::try_from(cases).unwrap_or(usize::MAX));
         test_case
     }
+}
+
+fn suite<'a, 'b>(suites: &'a mut BTreeMap<&'b str, TestSuite>, dialect: &'b str) -> &'a mut TestSuite {
+    suites.entry(dialect).or_insert_with(|| TestSuite::new(for_xml(dialect)))
+}
+
+fn named(rule: &str, dialect: &str, status: TestCaseStatus) -> TestCase {
+    let mut test_case = TestCase::new(for_xml(rule), status);
+    test_case.set_classname(for_xml(dialect));
+    test_case
+}
+
+fn saw_nothing() -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message("nothing was seen that it judges");
+    status
 }
 
 /// Whether there was anything to judge, and all of it.
@@ -105,7 +127,7 @@ fn input(verification: &Verification) -> TestSuite {
     let is_wrong = verification.is_damaged || verification.conclusion() == Conclusion::NothingSeen;
     let mut status = if is_wrong {
         TestCaseStatus::non_success(NonSuccessKind::Error)
-    } else if !why.is_empty() || verification.shed > 0 {
+    } else if !why.is_empty() || !verification.shortfalls().is_empty() {
         TestCaseStatus::skipped()
     } else {
         TestCaseStatus::success()
@@ -128,14 +150,13 @@ fn for_xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use observer_core::flow::verdict::Fault;
-    use observer_core::time::Time;
-
     use super::*;
+    use crate::losses::Lost;
     use crate::output::cases::{Made, party};
+    use observer_core::flow::verdict::Fault;
 
-    fn row(flow: &str, outcomes: [u64; 4]) -> FlowTotals {
-        FlowTotals {
+    fn row(flow: &str, outcomes: [u64; 4]) -> Row {
+        let totals = FlowTotals {
             flow: flow.into(),
             dialect: "chat".into(),
             outcomes,
@@ -143,20 +164,17 @@ mod tests {
             received: 0,
             sent: Default::default(),
             latency: Default::default(),
-        }
+        };
+        Row { totals, rule: "flow" }
     }
 
-    fn written(junit: &Junit, rows: Vec<FlowTotals>) -> String {
-        let verification = Verification {
-            time: Time::default(),
-            rows,
-            causes: [0; Cause::ALL.len()],
-            shed: 0,
-            sent_is_trusted: false,
-            is_damaged: false,
-        };
+    fn written(junit: &Junit, rows: Vec<Row>) -> String {
+        ended(junit, &Verification { rows, ..Verification::default() })
+    }
+
+    fn ended(junit: &Junit, verification: &Verification) -> String {
         let mut out = Vec::new();
-        junit.write_end(&mut out, &verification);
+        junit.write_end(&mut out, verification);
         String::from_utf8(out).unwrap()
     }
 
@@ -204,6 +222,32 @@ mod tests {
         let xml = written(&junit, vec![row("say", [0, 150, 0, 0])]);
         assert_eq!(xml.matches(" late: say of chat").count(), FAILURES_MAX);
         assert!(xml.contains("and 50 more"), "{xml}");
+    }
+
+    #[test]
+    fn what_was_not_seen_keeps_the_input_from_success_and_is_named() {
+        let held = || vec![row("say", [2, 0, 0, 0])];
+        assert!(!written(&Junit::default(), held()).contains("<skipped"));
+        for (unseen, said) in [
+            (
+                Verification { lost: Lost { packets: 3, ..Lost::default() }, ..Verification::default() },
+                "the capture lost 3 packets",
+            ),
+            (Verification { shed: 4, ..Verification::default() }, "4 were given up at a limit of observer"),
+        ] {
+            let xml = ended(&Junit::default(), &Verification { rows: held(), ..unseen });
+            let message = format!("<skipped message=\"Nothing was violated in 2 cases, but {said}");
+            assert!(xml.contains(&message), "{xml}");
+        }
+    }
+
+    #[test]
+    fn the_rules_of_a_file_of_whose_dialect_nothing_was_seen_are_skipped() {
+        let silent = Silent { dialect: "rpc".into(), is_all: true, rules: vec!["call".into()] };
+        let verification = Verification { silent: vec![silent], ..Verification::default() };
+        let xml = ended(&Junit::default(), &verification);
+        assert!(xml.contains(r#"<testcase name="call" classname="rpc">"#), "{xml}");
+        assert!(xml.contains(r#"<skipped message="nothing was seen that it judges"/>"#), "{xml}");
     }
 
     #[test]

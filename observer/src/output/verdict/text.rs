@@ -1,4 +1,4 @@
-//! Verdicts for people: a block for each that is not held, and a table.
+//! Verdicts for people: a block for each that is not held, and two tables.
 //!
 //! Owns the layout, and how many of the same kind are printed. Must not know how anything is judged. Bounded: appends to
 //! the caller's buffer what the core keeps of one case, or a line a rule; counts by rule and kinds of causes. Everything that a peer can influence goes through `escape`.
@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use observer_core::flow::Rules;
+use observer_core::flow::latency::Histogram;
 use observer_core::flow::verdict::{Case, Cause, Causes, Deviation, FlowTotals, Outcome};
 
 use super::Verification;
@@ -62,10 +63,11 @@ impl Text {
         }
     }
 
-    /// Appends the table, and a sentence.
+    /// Appends the tables, what they do not have, and a sentence.
     pub fn write_end(&self, out: &mut Vec<u8>, verification: &Verification) {
-        write_table(out, &verification.rows);
-        write_acknowledgments(out, &verification.rows);
+        let rows: Vec<_> = verification.rows.iter().map(|row| &row.totals).collect();
+        write_outcomes(out, &rows);
+        write_times(out, &rows);
         for (count, cause) in verification.causes.iter().zip(Cause::ALL) {
             if *count > 0 {
                 format(out, format_args!("{count} inconclusive: {}\n", words::cause(cause)));
@@ -74,8 +76,12 @@ impl Text {
         if verification.has_cause(Cause::StartedTooLate) {
             push(out, "Whoever was connected before is known once they connect and log in anew.\n");
         }
-        if verification.shed > 0 {
-            format(out, format_args!("{} given up at a limit of observer\n", verification.shed));
+        for silent in &verification.silent {
+            write_text(out, &silent.to_string(), Palette::PLAIN.escape);
+            out.push(b'\n');
+        }
+        if let Some(began_nothing) = verification.began_nothing.words() {
+            format(out, format_args!("{began_nothing}\n"));
         }
         if verification.sent_is_trusted {
             push(out, "Delivery is judged by what the server sent: nothing tells what was acknowledged.\n");
@@ -146,80 +152,81 @@ fn write_deviation(out: &mut Vec<u8>, case: &Case<'_>, deviation: &Deviation, pa
     out.push(b'\n');
 }
 
-const HEADS: [&str; 9] =
-    ["cases", "held", "late", "violated", "inconclusive", "refused", "p50", "p99", "max"];
-/// Of the heads: which one is left out where it would be 0 everywhere.
+const OUTCOMES: [&str; 6] = ["cases", "held", "late", "violated", "inconclusive", "refused"];
+/// Of these: which one is left out where it would be 0 everywhere.
 const REFUSED: usize = 5;
 
-/// A rule a row, below the name of its dialect; numbers to the right.
-fn write_table(out: &mut Vec<u8>, rows: &[FlowTotals]) {
-    if rows.is_empty() {
-        return;
-    }
-    let mut by_dialect: BTreeMap<&str, Vec<(&str, Vec<String>)>> = BTreeMap::new();
-    for row in rows {
-        by_dialect.entry(&row.dialect).or_default().push((&row.flow, cells(row)));
-    }
-    let is_shown = |column: &usize| *column != REFUSED || rows.iter().any(|row| row.refused > 0);
-    let columns: Vec<_> = (0..HEADS.len()).filter(is_shown).collect();
-    let all = || by_dialect.values().flatten();
-    let name_width = all().map(|(name, _)| name.chars().count() + 2).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = all().filter_map(|(_, cells)| cells.get(column)).map(|cell| cell.chars().count());
-        cells.chain([HEADS[column].len()]).max().unwrap_or(0)
+/// Until the server had sent it to the last recipient, and until the last one had acknowledged it.
+const TIMES: [&str; 6] = ["sent p50", "p99", "max", "acked p50", "p99", "max"];
+
+/// How many cases of each rule came to what. With names of up to 22 characters it fits a terminal of 80 columns.
+fn write_outcomes(out: &mut Vec<u8>, rows: &[&FlowTotals]) {
+    let is_refused = rows.iter().any(|row| row.refused > 0);
+    let heads = if is_refused { &OUTCOMES[..] } else { &OUTCOMES[..REFUSED] };
+    let cells = |row: &FlowTotals| {
+        let outcomes = Outcome::ALL.map(|outcome| row.of(outcome));
+        let counts = [row.cases()].into_iter().chain(outcomes).chain([row.refused]);
+        counts.map(|count| count.to_string()).collect()
     };
-    let widths: Vec<_> = columns.iter().map(|column| width(*column)).collect();
-    for (dialect, rows) in &by_dialect {
-        write_text(out, dialect, Palette::PLAIN.escape);
-        let rest = name_width.saturating_sub(dialect.chars().count());
+    write_table(out, heads, rows.iter().map(|row| (*row, cells(row))));
+}
+
+/// How long the flows took, and those alone that took any time.
+fn write_times(out: &mut Vec<u8>, rows: &[&FlowTotals]) {
+    let cells = |row: &FlowTotals| {
+        let ([_, sent], [_, received]) = (&row.sent, &row.latency);
+        let quantiles = |histogram: &Histogram| [0.5, 0.99, 1.0].map(|share| histogram.quantile(share));
+        let times = [quantiles(sent), quantiles(received)].concat();
+        let is_any = times.iter().any(Option::is_some);
+        let narrow = |time| latency(time).replace(' ', "");
+        is_any.then(|| times.into_iter().map(|time| time.map_or_else(|| "-".to_owned(), narrow)).collect())
+    };
+    let rows: Vec<_> = rows.iter().filter_map(|row| Some((*row, cells(row)?))).collect();
+    if !rows.is_empty() {
+        write_table(out, &TIMES, rows.into_iter());
+        push(out, "sent: until it was sent to the last; acked: by the last, who may delay that\n");
+    }
+}
+
+/// A rule a row, below the name of its dialect; cells to the right, as many as there are heads.
+fn write_table<'a>(
+    out: &mut Vec<u8>,
+    heads: &[&str],
+    rows: impl Iterator<Item = (&'a FlowTotals, Vec<String>)>,
+) {
+    let mut by_dialect: BTreeMap<&str, Vec<(&str, Vec<String>)>> = BTreeMap::new();
+    for (row, cells) in rows {
+        by_dialect.entry(&row.dialect).or_default().push((&row.flow, cells));
+    }
+    let all = || by_dialect.values().flatten();
+    let names = all().map(|(name, _)| name.chars().count() + INDENT);
+    let dialects = by_dialect.keys().map(|dialect| dialect.chars().count());
+    let name_width = names.chain(dialects).max().unwrap_or(0);
+    let width = |(column, head): (usize, &&str)| {
+        let cells = all().filter_map(|(_, cells)| cells.get(column)).map(|cell| cell.chars().count());
+        cells.chain([head.len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = heads.iter().enumerate().map(width).collect();
+    let write_row = |out: &mut Vec<u8>, indent: usize, name: &str, cells: &mut dyn Iterator<Item = &str>| {
+        format(out, format_args!("{:indent$}", ""));
+        write_text(out, name, Palette::PLAIN.escape);
+        let rest = name_width.saturating_sub(name.chars().count() + indent);
         format(out, format_args!("{:rest$}", ""));
-        for (column, width) in columns.iter().zip(&widths) {
-            format(out, format_args!("  {:>width$}", HEADS[*column]));
+        for (cell, width) in cells.zip(&widths) {
+            format(out, format_args!("  {cell:>width$}"));
         }
         out.push(b'\n');
+    };
+    for (dialect, rows) in &by_dialect {
+        write_row(out, 0, dialect, &mut heads.iter().copied());
         for (name, cells) in rows {
-            push(out, "  ");
-            write_text(out, name, Palette::PLAIN.escape);
-            let rest = name_width.max(dialect.chars().count()).saturating_sub(name.chars().count() + 2);
-            format(out, format_args!("{:rest$}", ""));
-            for (column, width) in columns.iter().zip(&widths) {
-                format(out, format_args!("  {:>width$}", cells[*column]));
-            }
-            out.push(b'\n');
+            write_row(out, INDENT, name, &mut cells.iter().map(String::as_str));
         }
     }
 }
 
-/// What the times of the table are, and how long it took besides until the last recipient acknowledged.
-fn write_acknowledgments(out: &mut Vec<u8>, rows: &[FlowTotals]) {
-    let received: Vec<_> = rows
-        .iter()
-        .filter_map(|row| {
-            let [_, last] = &row.latency;
-            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| last.quantile(share).map(latency));
-            Some(format!("{} {} / {} / {}", row.flow, p50?, p99?, max?))
-        })
-        .collect();
-    if !received.is_empty() {
-        push(
-            out,
-            "Times are until the server had sent it to the last; acknowledged, which receivers may delay: ",
-        );
-        write_text(out, &received.join(", "), Palette::PLAIN.escape);
-        out.push(b'\n');
-    }
-}
-
-fn cells(row: &FlowTotals) -> Vec<String> {
-    let [_, last] = &row.sent;
-    let quantile = |share| last.quantile(share).map_or_else(|| "-".to_owned(), latency);
-    let counts = [row.cases()]
-        .into_iter()
-        .chain(Outcome::ALL.map(|outcome| row.of(outcome)))
-        .chain([row.refused])
-        .map(|count| count.to_string());
-    counts.chain([0.5, 0.99, 1.0].map(quantile)).collect()
-}
+/// Of rules below their dialect.
+const INDENT: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -285,29 +292,50 @@ mod tests {
         assert!(!shown.contains('\u{202e}'), "{shown}");
     }
 
-    #[test]
-    fn the_table_has_a_row_a_rule_in_columns_that_line_up() {
-        let row = |flow: &str, outcomes, refused| FlowTotals {
+    fn row(flow: &str, outcomes: [u64; 4], refused: u64) -> FlowTotals {
+        FlowTotals {
             flow: flow.into(),
-            dialect: "chat".into(),
+            dialect: "workerman-chat-2014-08".into(),
             outcomes,
             refused,
             received: 0,
             sent: Default::default(),
             latency: Default::default(),
-        };
+        }
+    }
+
+    fn tables(rows: &[&FlowTotals]) -> String {
+        let mut out = Vec::new();
+        write_outcomes(&mut out, rows);
+        write_times(&mut out, rows);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_tables_have_a_row_a_rule_in_columns_that_line_up_and_times_only_of_what_took_any() {
         let mut timed = row("say-to-all", [10, 1, 0, 2], 0);
         timed.sent[1].record(Duration::from_millis(3));
-        let mut out = Vec::new();
-        write_table(&mut out, &[timed.clone(), row("login", [0; 4], 0)]);
         assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "chat          cases  held  late  violated  inconclusive     p50     p99     max\n  \
-             say-to-all     13    10     1         0             2  3.0 ms  3.0 ms  3.0 ms\n  \
-             login           0     0     0         0             0       -       -       -\n"
+            tables(&[&timed, &row("login", [0; 4], 0)]),
+            "workerman-chat-2014-08  cases  held  late  violated  inconclusive\n  \
+             say-to-all               13    10     1         0             2\n  \
+             login                     0     0     0         0             0\n\
+             workerman-chat-2014-08  sent p50    p99    max  acked p50  p99  max\n  \
+             say-to-all               3.0ms  3.0ms  3.0ms          -    -    -\n\
+             sent: until it was sent to the last; acked: by the last, who may delay that\n"
         );
-        let mut out = Vec::new();
-        write_table(&mut out, &[row("login", [0; 4], 3)]);
-        assert!(String::from_utf8(out).unwrap().contains("refused"));
+        assert!(!tables(&[&row("login", [0; 4], 0)]).contains("p50"));
+        assert!(tables(&[&row("login", [0; 4], 3)]).contains("refused"));
+    }
+
+    #[test]
+    fn the_tables_fit_a_terminal_of_eighty_columns() {
+        let mut timed = row("say-to-all", [12_345, 123, 0, 2], 7);
+        for milliseconds in [1, 998, 62_000] {
+            timed.sent[1].record(Duration::from_millis(milliseconds));
+            timed.latency[1].record(Duration::from_millis(milliseconds));
+        }
+        let tables = tables(&[&timed, &row("unsolicited-say", [12_345, 0, 0, 0], 0)]);
+        assert!(tables.lines().all(|line| line.chars().count() <= 80), "{tables}");
     }
 }

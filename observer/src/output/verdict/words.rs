@@ -37,6 +37,17 @@ impl<'a> Rule<'a> {
             .or_else(|| flows.closings.iter().find(|it| &*it.name == name).map(Self::Closing))
     }
 
+    /// What kind of rule it is, in JSON: as rule files call it.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Flow(_) => "flow",
+            Self::Never(_) => "never",
+            Self::Unsolicited(_) => "unsolicited",
+            Self::Order(_) => "order",
+            Self::Closing(_) => "close",
+        }
+    }
+
     /// What it asks for, one line each.
     pub fn words(self) -> Vec<String> {
         match self {

@@ -38,10 +38,8 @@ fn talk(server: SocketAddr, is_done: &AtomicBool) {
 fn assert_nobody_is_guilty(verdicts: &Verdicts) {
     assert!(verdicts.stderr.contains("lost by the capture: lost_ring_full"), "{}", verdicts.stderr);
     verdicts.assert_nothing_is_violated();
-    let expected =
-        if verdicts.that_are("inconclusive").is_empty() { ("held", 0) } else { ("inconclusive", 3) };
-    let conclusion = verdicts.end["conclusion"].as_str().unwrap();
-    assert_eq!((conclusion, verdicts.code), (expected.0, Some(expected.1)));
+    assert!(verdicts.end["lost"]["packets"].as_u64().unwrap() > 0, "{}", verdicts.end);
+    assert_eq!((&verdicts.end["conclusion"], verdicts.code), (&"inconclusive".into(), Some(3)));
 }
 
 /// That some cases, of the many that are always under way, cannot be told for it.
