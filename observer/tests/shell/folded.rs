@@ -36,7 +36,7 @@ fn who_is_missing_is_named_once_the_time_is_up_and_once_more_where_it_comes_late
     capture.acknowledge(&mut bob);
     let told = happened(&capture);
     assert_eq!(told[2], missing);
-    assert!(told[3].starts_with("alice → all \"hi\" 2/2 3.00 s, late"), "{told:?}");
+    assert!(told[3].starts_with("↳ alice → all \"hi\" 2/2 3.00 s, late"), "{told:?}");
     assert_eq!(told.len(), 4, "{told:?}");
 }
 

@@ -49,7 +49,7 @@ fn what_comes_twice_is_shown_by_itself_and_told_in_a_second_line() {
     assert!(copy.starts_with(&format!("#1 {address} ← {} text ", chat.address)), "{copy}");
     assert!(first.starts_with(r#"mynick → all "hi, all !" 2/2 "#) && first.ends_with(" ms"), "{first}");
     let twice = format!(r#", came again: 猪猪 (#1 {address})"#);
-    assert!(second.starts_with(&**first) && second.ends_with(&twice), "{second}");
+    assert!(second.starts_with(&format!("↳ {first}")) && second.ends_with(&twice), "{second}");
 }
 
 #[test]
