@@ -71,6 +71,23 @@ fn a_message_that_is_nothing_to_the_rules_is_shown_as_ever() {
 }
 
 #[test]
+fn of_a_long_message_the_beginning_is_shown_and_all_of_it_with_each() {
+    let mut capture = Capture::default();
+    let mut somebody = Conversation::upgraded_from(40_009, 7272);
+    let said = "猪".repeat(10_000);
+    somebody.text(From::Client, &said);
+    capture.take(&mut somebody);
+    let beginning = "猪".repeat(341);
+    let line = format!("→ 10.0.0.2:7272 text [shortened: 28977 bytes not shown] 30000 {beginning}…\n");
+    let folded = shown(&capture, &[]).stdout;
+    assert!(folded.contains(&line), "{folded}");
+    for options in [&["--each"][..], &["--direction", "client_to_server"]] {
+        let whole = shown(&capture, options).stdout;
+        assert!(whole.contains(&format!("text 30000 {said}\n")), "{options:?}: {whole}");
+    }
+}
+
+#[test]
 fn each_and_every_filter_show_each_message_and_no_such_lines() {
     let (capture, _) = heard_by_both("hi");
     for options in [
