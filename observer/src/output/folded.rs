@@ -313,7 +313,7 @@ const fn label(fault: Fault, outcome: Outcome) -> &'static str {
 #[cfg(test)]
 mod tests {
     use observer_core::flow::Recipient;
-    use observer_core::flow::verdict::{Cause, Quote};
+    use observer_core::flow::verdict::{Cause, QUOTE_BYTES_MAX, Quote};
     use observer_core::record::{CaptureLoss, ClaimSource, ClaimedAddress, ClientClaim, Summary};
 
     use super::*;
@@ -421,6 +421,21 @@ mod tests {
                 "mynick → uid 9 \"hi, all !\" 2/2 1.6 ms",
             ]
         );
+    }
+
+    #[test]
+    fn of_what_has_only_a_type_the_message_itself_is_quoted() {
+        let mut made = complete();
+        made.trigger.does = None;
+        made.trigger.kind = "refresh".into();
+        made.trigger.content = None;
+        made.trigger.text =
+            Some(Quote::of(&format!("{{\"op\":\"refresh\",\"x\":\"\x1b{}\"}}", "x".repeat(300))));
+        let mut lines = Lines::new();
+        lines.tell(Stage::Complete, &made);
+        let line = lines.take().concat();
+        assert!(line.starts_with(r#"mynick refresh "{\"op\":\"refresh\",\"x\":\"\x1bx"#), "{line}");
+        assert!(line.ends_with("x\"… 2/2 1.6 ms") && line.len() < 2 * QUOTE_BYTES_MAX, "{line}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Default text: one line for what is said and all its copies; and `--each`, which has a line a message.
 
 use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
-use crate::support::{Conversation, From, Ran, run_on};
+use crate::support::{Conversation, From, Ran, run_on, testdata};
 
 fn shown(capture: &Capture, options: &[&str]) -> Ran {
     let ran = run_on(&capture.file(), &[&["--port", "7272"], options].concat());
@@ -68,6 +68,53 @@ fn a_message_that_is_nothing_to_the_rules_is_shown_as_ever() {
     capture.take(&mut somebody);
     let shown = shown(&capture, &[]).stdout;
     assert!(shown.contains("→ 10.0.0.2:7272 text 5 hello\n"), "{shown}");
+}
+
+/// The same, by one of the documented rule files, without who it is.
+fn happened_by(rules: &str, messages: &[(From, &str)]) -> Vec<String> {
+    let mut capture = Capture::default();
+    let mut somebody = Conversation::upgraded_from(40_009, 7272);
+    for (from, text) in messages {
+        somebody.text(*from, text);
+        somebody.acknowledge(if *from == From::Client { From::Server } else { From::Client });
+    }
+    capture.take(&mut somebody);
+    let rules = testdata().join("../docs/examples").join(rules);
+    let shown = shown(&capture, &["--rules", rules.to_str().unwrap()]).stdout;
+    let lines = shown.lines().filter_map(|line| line.split_once(" 10.0.0.1:40009 "));
+    lines.filter(|(time, _)| !time.contains('#')).map(|(_, what)| what.to_owned()).collect()
+}
+
+#[test]
+fn a_call_is_told_from_the_next_by_the_fields_that_its_rule_names() {
+    let called = [
+        (From::Client, r#"{"jsonrpc":"2.0","id":1,"method":"add","params":[1,2]}"#),
+        (From::Server, r#"{"jsonrpc":"2.0","id":1,"result":null}"#),
+        (From::Client, r#"{"jsonrpc":"2.0","id":"x","method":"sub \" 9/9\n\u202e"}"#),
+        (From::Server, r#"{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"no"}}"#),
+        (From::Server, r#"{"jsonrpc":"2.0","id":-1,"method":"tick"}"#),
+        (From::Client, r#"{"jsonrpc":"2.0","id":-1,"result":null}"#),
+        (From::Server, r#"{"jsonrpc":"2.0","id":2.5,"result":null}"#),
+    ];
+    let told = happened_by("json-rpc.toml", &called);
+    assert_eq!(
+        told,
+        [
+            r#"call id=1 method="add" 1/1 2.0 ms"#,
+            r#"call id="x" method="sub \" 9/9\n\u{202e}" 1/1 2.0 ms"#,
+            r#"← call id=-1 method="tick" 1/1 2.0 ms"#,
+            "← result id=2.5, violated unasked-result, nothing explains it: (#1 10.0.0.1:40009)",
+        ]
+    );
+}
+
+#[test]
+fn a_message_whose_topic_is_told_needs_nothing_else() {
+    let subscribed = [
+        (From::Client, r#"{"op":"subscribe","topic":"weather"}"#),
+        (From::Server, r#"{"op":"subscribed","topic":"weather"}"#),
+    ];
+    assert_eq!(happened_by("topics.toml", &subscribed), ["subscribe in room weather 1/1 2.0 ms"]);
 }
 
 #[test]

@@ -387,6 +387,8 @@ impl Verifier {
             recipient: None,
             room: end.room.clone(),
             content: extra.content.clone(),
+            fields: extra.fields,
+            text: extra.text,
         };
         for number in of_kind.map_or(&[][..], |of_kind| &of_kind.unsolicited) {
             let Some(rule) = dialect.flows.unsolicited.get(*number) else { continue };
