@@ -43,6 +43,9 @@ pub enum Stage {
     Verdict,
     /// Instead of a verdict: the server refused what began it, so that nothing is to follow. The last that is told.
     Refused,
+    /// Instead of a verdict: somebody leaves, and nobody is known who would have to be told. All that is told of it, and
+    /// counted in no totals.
+    Unheard,
 }
 
 /// One trigger of one flow, or one finding of another rule.
@@ -76,6 +79,33 @@ pub struct Case<'a> {
     pub deviations_more: usize,
     /// Why it is not known.
     pub causes: Causes,
+}
+
+impl<'a> Case<'a> {
+    /// One in which nobody has to get anything.
+    pub(super) const fn of_nobody(
+        number: u64,
+        flow: &'a str,
+        dialect: &'a str,
+        trigger: &'a TriggerSeen,
+    ) -> Self {
+        Self {
+            number,
+            flow,
+            dialect,
+            outcome: Outcome::Held,
+            trigger,
+            time: trigger.time,
+            expected: 0,
+            arrived: 0,
+            others_unknown: 0,
+            left: 0,
+            latency: Latency { first_sent: None, last_sent: None, first_received: None, last_received: None },
+            deviations: &[],
+            deviations_more: 0,
+            causes: Causes::NONE,
+        }
+    }
 }
 
 /// How long it took from the trigger on.

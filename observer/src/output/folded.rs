@@ -107,6 +107,11 @@ impl Folded {
             self.shown.remove(&case.number);
             return;
         }
+        if told.stage == Stage::Unheard {
+            self.write_start(out, case, people);
+            out.push(b'\n');
+            return;
+        }
         let before = self.shown.get(&case.number).copied();
         let now = Shown { all_came: told.stage == Stage::Complete, remarks: remarks(case) };
         match told.stage {
@@ -119,7 +124,7 @@ impl Folded {
                 }
                 self.shown.insert(case.number, now);
             }
-            Stage::Verdict | Stage::Refused => {
+            Stage::Verdict | Stage::Refused | Stage::Unheard => {
                 let is_news = before.is_none_or(|before| {
                     let says_more = match case.outcome {
                         Outcome::Held | Outcome::Late | Outcome::Inconclusive => !before.all_came,
@@ -539,6 +544,18 @@ mod tests {
             lines.tell(Stage::Verdict, &made);
             assert_eq!(lines.take().len(), usize::from(is_told));
         }
+    }
+
+    #[test]
+    fn whoever_leaves_last_has_a_line_without_a_count() {
+        let mut made = Made { expected: 0, arrived: 0, ..Made::default() };
+        made.trigger.does = Some(Act::Leave);
+        made.trigger.content = None;
+        made.trigger.room = Some("7".into());
+        let mut lines = Lines::new();
+        lines.tell(Stage::Unheard, &made);
+        assert_eq!(lines.take(), ["mynick logged out of room 7"]);
+        assert!(lines.folded.shown.is_empty());
     }
 
     #[test]

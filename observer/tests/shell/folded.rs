@@ -25,6 +25,15 @@ fn what_is_said_has_one_line_with_all_its_copies_and_no_line_of_its_own() {
 }
 
 #[test]
+fn whoever_leaves_has_a_line_also_where_nobody_is_left_to_get_one() {
+    let mut capture = Capture::default();
+    let mut alice = capture.login(40_001, 7272, "alice", 1);
+    alice.close();
+    capture.take(&mut alice);
+    assert_eq!(happened(&capture), ["alice logged in 1/1 2.0 ms", "alice logged out"]);
+}
+
+#[test]
 fn who_is_missing_is_named_once_the_time_is_up_and_once_more_where_it_comes_late() {
     let (mut capture, [mut alice, mut bob]) = heard_by_alice("hi");
     capture.wait(3_000);

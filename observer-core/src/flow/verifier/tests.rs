@@ -29,6 +29,7 @@ fn line(told: &Told<'_>) -> String {
         Stage::Overdue => "overdue",
         Stage::Verdict => outcome.name(),
         Stage::Refused => "refused",
+        Stage::Unheard => "unheard",
     };
     let content = trigger.content.as_ref().map_or_else(String::new, |quote| format!(" {:?}", &*quote.text));
     let text = trigger.text.as_ref().map_or_else(String::new, |quote| format!(" {}", quote.text));
@@ -283,7 +284,8 @@ impl Play {
     fn verdicts(&mut self) -> Vec<String> {
         self.end();
         let mut told = self.taken();
-        told.retain(|told| !told.starts_with("complete") && !told.starts_with("overdue"));
+        let others = ["complete", "overdue", "unheard"];
+        told.retain(|told| !others.iter().any(|other| told.starts_with(other)));
         told
     }
 }
@@ -546,6 +548,20 @@ fn whoever_leaves_before_it_comes_need_not_get_it_and_others_are_told() {
     assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#, "complete logout #2 2/2"]);
     play.closes(2, How::CloseFrame, Some(1_000));
     assert_eq!(play.verdicts_after(3_000), [r#"held say #1 "hi" 2/2"#, "held logout #2 2/2"]);
+}
+
+#[test]
+fn whoever_leaves_last_is_told_of_once_and_judged_by_nothing() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.sends_close(2, ClientToServer);
+    play.told_of_logout(1, 2);
+    assert_eq!(play.taken(), ["complete logout #2 1/1"]);
+    play.sends_close(1, ClientToServer);
+    assert_eq!(play.taken(), ["unheard logout #1 0/0"]);
+    play.sends_close(1, ServerToClient);
+    assert_eq!(play.verdicts_after(11_000), ["held logout #2 1/1"]);
+    let logouts = play.verifier.totals().find(|totals| &*totals.flow == "logout").unwrap();
+    assert_eq!(logouts.cases(), 1);
 }
 
 #[test]

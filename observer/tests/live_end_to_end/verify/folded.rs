@@ -30,8 +30,11 @@ fn what_all_get_is_one_line_that_says_so() {
 #[test]
 fn who_comes_and_who_leaves_is_one_line_each() {
     let (_, lines) = lines_of_the_manuals_chat(&Chat::start(&[]), &[], " logged ");
+    // Nobody has to acknowledge that the last one leaves: it is told at once.
+    let (last, lines): (Vec<_>, Vec<_>) = lines.iter().partition(|line| *line == "猪猪 logged out");
     let lines: Vec<_> = lines.iter().map(|line| line.rsplitn(3, ' ').last().unwrap()).collect();
     assert_eq!(lines, ["猪猪 logged in 1/1", "mynick logged in 2/2", "mynick logged out 1/1"]);
+    assert_eq!(last.len(), 1);
 }
 
 #[test]
