@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Record;
-use observer_core::flow::verdict::{Case, Deviation, Fault, Latency, Outcome, Stage, Told};
+use observer_core::flow::verdict::{Case, Causes, Deviation, Fault, Latency, Outcome, Stage, Told};
 use observer_core::flow::verifier::{CASES_MAX, Part};
 use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
@@ -58,6 +58,8 @@ struct Shown {
     all_came: bool,
     /// How much was wrong besides what was missing.
     remarks: usize,
+    /// How many had it, and why no more is known.
+    known: (usize, Causes),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,7 +115,11 @@ impl Folded {
             return;
         }
         let before = self.shown.get(&case.number).copied();
-        let now = Shown { all_came: told.stage == Stage::Complete, remarks: remarks(case) };
+        let now = Shown {
+            all_came: told.stage == Stage::Complete,
+            remarks: remarks(case),
+            known: (case.arrived, case.causes),
+        };
         match told.stage {
             Stage::Complete | Stage::Overdue => {
                 let is_late = before.is_some();
@@ -127,7 +133,8 @@ impl Folded {
             Stage::Verdict | Stage::Refused | Stage::Unheard => {
                 let is_news = before.is_none_or(|before| {
                     let says_more = match case.outcome {
-                        Outcome::Held | Outcome::Late | Outcome::Inconclusive => !before.all_came,
+                        Outcome::Held | Outcome::Late => !before.all_came,
+                        Outcome::Inconclusive => !before.all_came && now.known != before.known,
                         Outcome::Violated => false,
                     };
                     says_more || now.remarks > before.remarks
@@ -513,6 +520,23 @@ mod tests {
         lines.take();
         lines.tell(Stage::Verdict, &made);
         assert_eq!(lines.take(), [format!("↳ {line}")]);
+    }
+
+    #[test]
+    fn what_was_not_known_when_its_time_was_up_is_told_again_only_where_more_or_less_is_known() {
+        let mut made = missing();
+        made.outcome = Outcome::Inconclusive;
+        made.causes = Cause::Unreadable.into();
+        let more = Made { causes: made.causes.with(Cause::Limit), ..made.clone() };
+        for (verdict, is_told) in
+            [(&made, false), (&more, true), (&Made { arrived: 2, ..made.clone() }, true)]
+        {
+            let mut lines = Lines::new();
+            lines.tell(Stage::Overdue, &made);
+            lines.take();
+            lines.tell(Stage::Verdict, verdict);
+            assert_eq!(lines.take().len(), usize::from(is_told));
+        }
     }
 
     #[test]
