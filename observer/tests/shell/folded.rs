@@ -1,7 +1,7 @@
 //! Default text: one line for what is said and all its copies; and `--each`, which has a line a message.
 
 use crate::chats::{Capture, heard_by_alice, heard_by_both, two_users};
-use crate::support::{Conversation, From, Ran, run_on, testdata};
+use crate::support::{Conversation, From, Ran, frame, run_on, testdata};
 
 fn shown(capture: &Capture, options: &[&str]) -> Ran {
     let ran = run_on(&capture.file(), &[&["--port", "7272"], options].concat());
@@ -141,6 +141,24 @@ fn of_a_long_message_the_beginning_is_shown_and_all_of_it_with_each() {
         let whole = shown(&capture, options).stdout;
         assert!(whole.contains(&format!("text 30000 {said}\n")), "{options:?}: {whole}");
     }
+}
+
+#[test]
+fn of_a_long_message_with_a_hole_it_is_told_what_is_missing_and_what_is_not_shown() {
+    let mut capture = Capture::default();
+    let mut somebody = Conversation::upgraded_from(40_009, 7272);
+    let begun = somebody.packets.len();
+    for segment in frame(From::Client, 1, &[b'x'; 3_000]).chunks(600) {
+        somebody.send(From::Client, segment);
+    }
+    somebody.packets.remove(begun + 1);
+    somebody.acknowledge(From::Server);
+    capture.take(&mut somebody);
+    let told = "text [truncated: 600 of 3000 bytes are missing] [shortened: 1376 bytes not shown] 3000";
+    let (before, behind) = ("x".repeat(592), "x".repeat(432));
+    let line = format!("→ 10.0.0.2:7272 {told} {before}[…600 missing…]{behind}…\n");
+    let shown = shown(&capture, &[]).stdout;
+    assert!(shown.contains(&line), "{shown}");
 }
 
 #[test]
