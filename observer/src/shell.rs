@@ -64,7 +64,12 @@ impl Shell {
                 let none = packets::Layout::default();
                 let (packet_bytes, payload_bytes) =
                     if request.packets { (request.bytes, none) } else { (none, request.bytes) };
-                let detail = Detail { verbose: request.verbose > 0, packet_bytes, payload_bytes };
+                let detail = Detail {
+                    verbose: request.verbose > 0,
+                    packet_bytes,
+                    payload_bytes,
+                    previews: request.folds,
+                };
                 let text = Text::new(request.time, palette, detail);
                 if request.folds {
                     Layout::Folded(Box::new(Folded::new(text, palette, rules())))

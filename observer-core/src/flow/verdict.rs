@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::dialect::Act;
-use super::event::{Recipient, Uid};
+use super::event::{Fields, Recipient, Uid};
+use super::tree::Value;
 use crate::record::{ClientClaim, ConnectionId, Direction};
 use crate::time::Time;
 
@@ -18,6 +19,9 @@ pub const DEVIATIONS_MAX: usize = 64;
 
 /// What is kept of a text that is quoted in a verdict, in bytes.
 pub const QUOTE_BYTES_MAX: usize = 256;
+
+/// What is kept of the text of a field, in bytes.
+pub const FIELD_BYTES_MAX: usize = 64;
 
 /// Something that was told, of one case.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,9 @@ pub enum Stage {
     Verdict,
     /// Instead of a verdict: the server refused what began it, so that nothing is to follow. The last that is told.
     Refused,
+    /// Instead of a verdict: somebody leaves, and nobody is known who would have to be told. All that is told of it, and
+    /// counted in no totals.
+    Unheard,
 }
 
 /// One trigger of one flow, or one finding of another rule.
@@ -72,6 +79,33 @@ pub struct Case<'a> {
     pub deviations_more: usize,
     /// Why it is not known.
     pub causes: Causes,
+}
+
+impl<'a> Case<'a> {
+    /// One in which nobody has to get anything.
+    pub(super) const fn of_nobody(
+        number: u64,
+        flow: &'a str,
+        dialect: &'a str,
+        trigger: &'a TriggerSeen,
+    ) -> Self {
+        Self {
+            number,
+            flow,
+            dialect,
+            outcome: Outcome::Held,
+            trigger,
+            time: trigger.time,
+            expected: 0,
+            arrived: 0,
+            others_unknown: 0,
+            left: 0,
+            latency: Latency { first_sent: None, last_sent: None, first_received: None, last_received: None },
+            deviations: &[],
+            deviations_more: 0,
+            causes: Causes::NONE,
+        }
+    }
 }
 
 /// How long it took from the trigger on.
@@ -136,6 +170,10 @@ pub struct TriggerSeen {
     pub room: Option<Box<str>>,
     /// The beginning of what it says.
     pub content: Option<Quote>,
+    /// Where it says nothing: what the rules name in it besides, in the order of the names.
+    pub fields: Box<[FieldSeen]>,
+    /// Where the rules tell no more of it than its type: its own beginning.
+    pub text: Option<Quote>,
 }
 
 impl TriggerSeen {
@@ -151,6 +189,8 @@ impl TriggerSeen {
             recipient: None,
             room: None,
             content: None,
+            fields: [].into(),
+            text: None,
         }
     }
 }
@@ -190,9 +230,50 @@ pub struct Quote {
 impl Quote {
     /// The beginning of a text.
     pub fn of(text: &str) -> Self {
-        let end = text.floor_char_boundary(QUOTE_BYTES_MAX);
-        Self { text: text.get(..end).unwrap_or_default().into(), is_cut: end < text.len() }
+        let (text, is_cut) = beginning(text, QUOTE_BYTES_MAX);
+        Self { text: text.into(), is_cut }
     }
+}
+
+/// A field of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldSeen {
+    /// What the rules call it.
+    pub name: Box<str>,
+    /// What it is; of a text at most [`FIELD_BYTES_MAX`] bytes.
+    pub value: Value<'static>,
+    /// Whether that text goes on.
+    pub is_cut: bool,
+}
+
+impl FieldSeen {
+    /// Each of a message's fields.
+    pub(super) fn of(fields: &Fields<'_>) -> Box<[Self]> {
+        let of_one = |(name, value): &(&str, Value<'_>)| {
+            let (value, is_cut) = match value {
+                Value::Absent => (Value::Absent, false),
+                Value::Null => (Value::Null, false),
+                Value::Bool(value) => (Value::Bool(*value), false),
+                Value::Number(value) => (Value::Number(*value), false),
+                Value::Negative(value) => (Value::Negative(*value), false),
+                Value::Float(value) => (Value::Float(*value), false),
+                Value::Text(text) => {
+                    let (beginning, is_cut) = beginning(text, FIELD_BYTES_MAX);
+                    (Value::Text(beginning.to_owned().into()), is_cut)
+                }
+                Value::List => (Value::List, false),
+                Value::Object => (Value::Object, false),
+            };
+            Self { name: (*name).into(), value, is_cut }
+        };
+        fields.0.iter().map(of_one).collect()
+    }
+}
+
+/// So many bytes of a text at most, and whether it goes on.
+fn beginning(text: &str, bytes_max: usize) -> (&str, bool) {
+    let end = text.floor_char_boundary(bytes_max);
+    (text.get(..end).unwrap_or_default(), end < text.len())
 }
 
 /// What is not as it has to be with one recipient.
@@ -429,5 +510,16 @@ mod tests {
         let quote = Quote::of(&"猪".repeat(QUOTE_BYTES_MAX));
         assert!(quote.is_cut && quote.text.len() <= QUOTE_BYTES_MAX && quote.text.starts_with('猪'));
         assert_eq!(Quote::of("hi"), Quote { text: "hi".into(), is_cut: false });
+    }
+
+    #[test]
+    fn of_a_field_the_beginning_of_its_text_is_kept_and_everything_else_as_it_is() {
+        let long = "猪".repeat(FIELD_BYTES_MAX);
+        let fields = vec![("id", Value::Negative(-7)), ("method", Value::Text(long.as_str().into()))];
+        let kept = FieldSeen::of(&Fields(fields));
+        let [id, method] = &*kept else { panic!("{kept:?}") };
+        assert_eq!((&*id.name, &id.value, id.is_cut), ("id", &Value::Negative(-7), false));
+        let Value::Text(text) = &method.value else { panic!("{method:?}") };
+        assert!(method.is_cut && text.len() <= FIELD_BYTES_MAX && text.starts_with('猪'));
     }
 }

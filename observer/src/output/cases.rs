@@ -90,6 +90,8 @@ impl Default for Made {
                 recipient: None,
                 room: None,
                 content: Some(Quote::of("hi, all !")),
+                fields: [].into(),
+                text: None,
             },
             expected: 2,
             arrived: 2,

@@ -6,14 +6,14 @@
 //! `escape`.
 //!
 //! The time of a line is that of what began it, and it stands where its outcome was known: the line of something slow
-//! comes behind those of what was said later.
+//! comes behind those of what was said later. A further line of the same has a mark before it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use observer_core::Record;
-use observer_core::flow::verdict::{Case, Deviation, Fault, Latency, Outcome, Stage, Told};
+use observer_core::flow::verdict::{Case, Causes, Deviation, Fault, Latency, Outcome, Stage, Told};
 use observer_core::flow::verifier::{CASES_MAX, Part};
 use observer_core::flow::{Act, Members, Rules};
 use observer_core::record::Kind;
@@ -27,6 +27,9 @@ use super::summary::count;
 use super::text::Text;
 use super::trigger::write_trigger;
 use super::verdict::words::{self, Rule};
+
+/// Before each further line of a case. Nobody is called so without quotes.
+const AGAIN: &str = "↳ ";
 
 /// Recipients that are named for one reason in one line.
 pub const NAMED_MAX: usize = 8;
@@ -55,6 +58,8 @@ struct Shown {
     all_came: bool,
     /// How much was wrong besides what was missing.
     remarks: usize,
+    /// How many had it, and why no more is known.
+    known: (usize, Causes),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,26 +105,36 @@ impl Folded {
             return;
         }
         if told.stage == Stage::Refused {
+            self.write_refused(out, case, people);
             self.shown.remove(&case.number);
-            return self.write_refused(out, case, people);
+            return;
+        }
+        if told.stage == Stage::Unheard {
+            self.write_start(out, case, people);
+            out.push(b'\n');
+            return;
         }
         let before = self.shown.get(&case.number).copied();
-        let now = Shown { all_came: told.stage == Stage::Complete, remarks: remarks(case) };
+        let now = Shown {
+            all_came: told.stage == Stage::Complete,
+            remarks: remarks(case),
+            known: (case.arrived, case.causes),
+        };
         match told.stage {
             Stage::Complete | Stage::Overdue => {
                 let is_late = before.is_some();
+                self.write_case(out, case, is_late, people);
                 // Of one that is begun anew, by another dialect, no verdict comes.
                 if self.shown.len() >= CASES_MAX {
                     self.shown.pop_first();
                 }
                 self.shown.insert(case.number, now);
-                self.write_case(out, case, is_late, people);
             }
-            Stage::Verdict | Stage::Refused => {
-                self.shown.remove(&case.number);
+            Stage::Verdict | Stage::Refused | Stage::Unheard => {
                 let is_news = before.is_none_or(|before| {
                     let says_more = match case.outcome {
-                        Outcome::Held | Outcome::Late | Outcome::Inconclusive => !before.all_came,
+                        Outcome::Held | Outcome::Late => !before.all_came,
+                        Outcome::Inconclusive => !before.all_came && now.known != before.known,
                         Outcome::Violated => false,
                     };
                     says_more || now.remarks > before.remarks
@@ -128,6 +143,7 @@ impl Folded {
                     let is_late = case.outcome == Outcome::Late;
                     self.write_case(out, case, is_late, people);
                 }
+                self.shown.remove(&case.number);
             }
         }
     }
@@ -159,9 +175,7 @@ impl Folded {
 
     fn write_refused(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
         if case.trigger.does == Some(Act::Join) {
-            self.write_heartbeats_if_due(out, case.time);
-            self.text.write_time(out, case.trigger.time);
-            out.push(b' ');
+            self.write_when(out, case);
             write_party(out, &case.trigger.party, people, self.palette.escape);
             push(out, " asked to log in");
         } else {
@@ -182,10 +196,16 @@ impl Folded {
         self.write_rest(out, case);
     }
 
-    fn write_start(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
+    /// And whether there was a line of it before.
+    fn write_when(&mut self, out: &mut Vec<u8>, case: &Case<'_>) {
         self.write_heartbeats_if_due(out, case.time);
         self.text.write_time(out, case.trigger.time);
         out.push(b' ');
+        push(out, if self.shown.contains_key(&case.number) { AGAIN } else { "" });
+    }
+
+    fn write_start(&mut self, out: &mut Vec<u8>, case: &Case<'_>, people: &Members) {
+        self.write_when(out, case);
         let mark = self.palette.escape;
         write_trigger(out, case.trigger, self.palette, |out, party| write_party(out, party, people, mark));
     }
@@ -305,7 +325,7 @@ const fn label(fault: Fault, outcome: Outcome) -> &'static str {
 #[cfg(test)]
 mod tests {
     use observer_core::flow::Recipient;
-    use observer_core::flow::verdict::{Cause, Quote};
+    use observer_core::flow::verdict::{Cause, QUOTE_BYTES_MAX, Quote};
     use observer_core::record::{CaptureLoss, ClaimSource, ClaimedAddress, ClientClaim, Summary};
 
     use super::*;
@@ -386,25 +406,24 @@ mod tests {
         private.trigger.room = Some("7".into());
         private.say("psst");
         lines.tell(Stage::Complete, &private);
-        for (act, room) in [(Act::Join, None), (Act::Join, Some("7")), (Act::Leave, None)] {
-            let mut made = complete();
+        let acts = [(Act::Join, None), (Act::Join, Some("7")), (Act::Leave, None)];
+        for (number, (act, room)) in (2..).zip(acts) {
+            let mut made = Made { number, ..complete() };
             made.trigger.does = Some(act);
             made.trigger.content = None;
             made.trigger.room = room.map(Into::into);
             lines.tell(Stage::Complete, &made);
         }
-        let mut other = complete();
+        let mut other = Made { number: 5, ..complete() };
         other.trigger.does = None;
         other.trigger.kind = "call".into();
         other.trigger.to = None;
         lines.tell(Stage::Complete, &other);
-        let mut unknown = complete();
+        let mut unknown = Made { number: 6, ..complete() };
         unknown.trigger.to = Some(Recipient::Uid(observer_core::flow::Uid::Number(9)));
         lines.tell(Stage::Complete, &unknown);
-        // All of them are one case here, of which something was told before.
-        let lines: Vec<_> = lines.take().iter().map(|line| line.replace(", late", "")).collect();
         assert_eq!(
-            lines,
+            lines.take(),
             [
                 "mynick → 猪猪 in room 7 \"psst\" 1/1 1.6 ms",
                 "mynick logged in 2/2 1.6 ms",
@@ -414,6 +433,21 @@ mod tests {
                 "mynick → uid 9 \"hi, all !\" 2/2 1.6 ms",
             ]
         );
+    }
+
+    #[test]
+    fn of_what_has_only_a_type_the_message_itself_is_quoted() {
+        let mut made = complete();
+        made.trigger.does = None;
+        made.trigger.kind = "refresh".into();
+        made.trigger.content = None;
+        made.trigger.text =
+            Some(Quote::of(&format!("{{\"op\":\"refresh\",\"x\":\"\x1b{}\"}}", "x".repeat(300))));
+        let mut lines = Lines::new();
+        lines.tell(Stage::Complete, &made);
+        let line = lines.take().concat();
+        assert!(line.starts_with(r#"mynick refresh "{\"op\":\"refresh\",\"x\":\"\x1bx"#), "{line}");
+        assert!(line.ends_with("x\"… 2/2 1.6 ms") && line.len() < 2 * QUOTE_BYTES_MAX, "{line}");
     }
 
     #[test]
@@ -446,7 +480,7 @@ mod tests {
                 lines.tell(Stage::Complete, &late);
             }
             lines.tell(Stage::Verdict, &late);
-            assert_eq!(lines.take(), ["mynick → all \"hi, all !\" 2/2 5.00 s, late"]);
+            assert_eq!(lines.take(), ["↳ mynick → all \"hi, all !\" 2/2 5.00 s, late"]);
         }
     }
 
@@ -467,7 +501,7 @@ mod tests {
             made.deviations[0].seen = Some(Quote::of("h*"));
             lines.tell(Stage::Verdict, &made);
             let expected =
-                format!("mynick → all \"hi, all !\" 2/2 1.6 ms, {said}: 猪猪 (#1 127.0.0.1:40001) \"h*\"");
+                format!("↳ mynick → all \"hi, all !\" 2/2 1.6 ms, {said}: 猪猪 (#1 127.0.0.1:40001) \"h*\"");
             assert_eq!(lines.take(), [expected]);
         }
     }
@@ -485,7 +519,39 @@ mod tests {
         lines.tell(Stage::Overdue, &missing());
         lines.take();
         lines.tell(Stage::Verdict, &made);
-        assert_eq!(lines.take(), [line]);
+        assert_eq!(lines.take(), [format!("↳ {line}")]);
+    }
+
+    #[test]
+    fn what_was_not_known_when_its_time_was_up_is_told_again_only_where_more_or_less_is_known() {
+        let mut made = missing();
+        made.outcome = Outcome::Inconclusive;
+        made.causes = Cause::Unreadable.into();
+        let more = Made { causes: made.causes.with(Cause::Limit), ..made.clone() };
+        for (verdict, is_told) in
+            [(&made, false), (&more, true), (&Made { arrived: 2, ..made.clone() }, true)]
+        {
+            let mut lines = Lines::new();
+            lines.tell(Stage::Overdue, &made);
+            lines.take();
+            lines.tell(Stage::Verdict, verdict);
+            assert_eq!(lines.take().len(), usize::from(is_told));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_behind_its_first_line_is_marked_and_nobody_can_be_called_like_the_mark() {
+        for act in [Act::Say, Act::Join] {
+            let mut made = missing();
+            made.trigger.does = Some(act);
+            made.trigger.party.name = Some("↳".into());
+            let mut lines = Lines::new();
+            lines.tell(Stage::Overdue, &made);
+            lines.tell(Stage::Refused, &made);
+            let [first, second] = &lines.take()[..] else { panic!("{act:?} has not two lines") };
+            assert!(first.starts_with("\"↳\" ") && second.starts_with("↳ \"↳\" "), "{first}\n{second}");
+            assert!(lines.folded.shown.is_empty());
+        }
     }
 
     #[test]
@@ -502,6 +568,18 @@ mod tests {
             lines.tell(Stage::Verdict, &made);
             assert_eq!(lines.take().len(), usize::from(is_told));
         }
+    }
+
+    #[test]
+    fn whoever_leaves_last_has_a_line_without_a_count() {
+        let mut made = Made { expected: 0, arrived: 0, ..Made::default() };
+        made.trigger.does = Some(Act::Leave);
+        made.trigger.content = None;
+        made.trigger.room = Some("7".into());
+        let mut lines = Lines::new();
+        lines.tell(Stage::Unheard, &made);
+        assert_eq!(lines.take(), ["mynick logged out of room 7"]);
+        assert!(lines.folded.shown.is_empty());
     }
 
     #[test]

@@ -32,6 +32,9 @@ use super::summary::count;
 /// Bytes of a binary payload that are shown. All of it is in `--format json`.
 const BINARY_PREVIEW: usize = 32;
 
+/// Bytes of a text payload that are shown where messages are previewed.
+const TEXT_PREVIEW: usize = 1_024;
+
 /// What tells, of answers with such a status, what else to ask for: header field, and how it is called.
 const TELLING_FIELDS: [(RangeInclusive<u16>, &str, &str); 3] = [
     (300..=399, "location", " location "),
@@ -47,6 +50,7 @@ pub struct Text {
     verbose: bool,
     packet_bytes: Layout,
     payload_bytes: Layout,
+    previews: bool,
     conversations: Conversations,
     /// Connections that were open before, and of which nothing was shown yet. Their number is the engine's bound.
     unmentioned: HashSet<ConnectionId>,
@@ -61,12 +65,14 @@ pub struct Detail {
     pub packet_bytes: Layout,
     /// Of payloads, instead of text and previews.
     pub payload_bytes: Layout,
+    /// Of long text, as of binary payloads, the beginning only.
+    pub previews: bool,
 }
 
 impl Text {
     /// Lays out so much detail.
     pub fn new(time: TimeStyle, palette: Palette, detail: Detail) -> Self {
-        let Detail { verbose, packet_bytes, payload_bytes } = detail;
+        let Detail { verbose, packet_bytes, payload_bytes, previews } = detail;
         let clock = Clock::new(time);
         Self {
             clock,
@@ -74,6 +80,7 @@ impl Text {
             verbose,
             packet_bytes,
             payload_bytes,
+            previews,
             conversations: Conversations::default(),
             unmentioned: HashSet::new(),
         }
@@ -331,15 +338,21 @@ impl Text {
             push(out, self.palette.reset);
         }
         self.write_truncation(out, &message.payload, message.length);
-        match message.length {
-            Some(length) => format(out, format_args!(" {length}")),
-            None => push(out, " ?"),
-        }
         let as_text = match message.opcode {
             Opcode::Text => true,
             Opcode::Binary => false,
             _ => message.payload.text.is_some(),
         };
+        let unshown = message.payload.known.len() - self.text_shown(&message.payload).len();
+        if as_text && unshown > 0 {
+            out.push(b' ');
+            let said = format!("[shortened: {} not shown]", count(unshown as u64, "byte", "bytes"));
+            self.palette.write_word(out, self.palette.faint, &said);
+        }
+        match message.length {
+            Some(length) => format(out, format_args!(" {length}")),
+            None => push(out, " ?"),
+        }
         self.write_payload(out, &message.payload, as_text);
     }
 
@@ -381,16 +394,37 @@ impl Text {
         let mark = self.palette.escape;
         let escaped_json = std::str::from_utf8(payload.known)
             .is_ok_and(|text| is_escaped_json(text, !payload.is_truncated()));
+        let mut left = self.text_shown(payload).len();
+        let is_cut = left < payload.known.len();
         for piece in pieces(payload) {
+            if is_cut && left == 0 {
+                break;
+            }
             match piece {
-                Piece::Known(bytes) => match std::str::from_utf8(bytes) {
-                    Ok(json) if escaped_json => write_json(out, json, mark),
-                    Ok(text) => write_text(out, text, mark),
-                    Err(_) => write_bytes(out, bytes, mark),
-                },
+                Piece::Known(bytes) => {
+                    let shown = bytes.get(..left).unwrap_or(bytes);
+                    left -= shown.len();
+                    match std::str::from_utf8(shown) {
+                        Ok(json) if escaped_json => write_json(out, json, mark),
+                        Ok(text) => write_text(out, text, mark),
+                        Err(_) => write_bytes(out, shown, mark),
+                    }
+                }
                 Piece::Missing(length) => self.write_hole(out, length),
             }
         }
+        push(out, if is_cut { "…" } else { "" });
+    }
+
+    /// The known bytes of a text that are shown: all, or a beginning that no character is cut in two by.
+    fn text_shown<'a>(&self, payload: &Payload<'a>) -> &'a [u8] {
+        let known = payload.known;
+        if !self.previews || known.len() <= TEXT_PREVIEW {
+            return known;
+        }
+        let is_boundary = |at: &usize| known.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+        let end = (TEXT_PREVIEW - 3..=TEXT_PREVIEW).rev().find(is_boundary);
+        known.get(..end.unwrap_or(TEXT_PREVIEW)).unwrap_or(known)
     }
 
     /// Bytes on lines of their own, with what is missing between them.

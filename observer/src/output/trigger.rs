@@ -2,12 +2,12 @@
 //!
 //! Owns them. Must not know how its parties are called, nor what became of it. Bounded by what the core keeps of it.
 
-use observer_core::flow::verdict::{Party, TriggerSeen};
-use observer_core::flow::{Act, Recipient};
+use observer_core::flow::verdict::{FieldSeen, Party, TriggerSeen};
+use observer_core::flow::{Act, Recipient, Value};
 use observer_core::record::Direction;
 
-use super::append::push;
-use super::escape::write_text;
+use super::append::{format, push};
+use super::escape::{Mark, write_quoted, write_text};
 use super::palette::Palette;
 use super::party::{EVERYONE, write_name, write_quote, write_uid};
 
@@ -61,8 +61,30 @@ pub fn write_trigger(
             room(out, " in room ");
         }
     }
-    if let Some(content) = trigger.content.as_ref().filter(|_| trigger.does != Some(Act::Join)) {
-        out.push(b' ');
-        write_quote(out, content, mark);
+    if trigger.does == Some(Act::Join) {
+        return;
     }
+    if let Some(words) = trigger.content.as_ref().or(trigger.text.as_ref()) {
+        out.push(b' ');
+        write_quote(out, words, mark);
+    }
+    for field in &trigger.fields {
+        out.push(b' ');
+        write_field(out, field, mark);
+    }
+}
+
+/// As JSON has it, so that the number 7 and the string "7" are not the same.
+fn write_field(out: &mut Vec<u8>, field: &FieldSeen, mark: Mark) {
+    write_text(out, &field.name, mark);
+    out.push(b'=');
+    match &field.value {
+        Value::Text(text) => write_quoted(out, text, mark),
+        Value::Bool(value) => format(out, format_args!("{value}")),
+        Value::Number(value) => format(out, format_args!("{value}")),
+        Value::Negative(value) => format(out, format_args!("{value}")),
+        Value::Float(value) => format(out, format_args!("{value:?}")),
+        Value::Absent | Value::Null | Value::List | Value::Object => push(out, "null"),
+    }
+    push(out, if field.is_cut { "…" } else { "" });
 }

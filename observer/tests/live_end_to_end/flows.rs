@@ -68,7 +68,7 @@ fn what_does_not_come_is_told_when_its_time_is_up_though_nothing_else_passes() {
     let asked = Instant::now();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     line.clear();
-    while !line.contains(" call 0/1, missing: ") {
+    while !line.contains(r#" call "{\"m\":\"call\"}" 0/1, missing: "#) {
         line.clear();
         assert_ne!(stdout.read_line(&mut line).unwrap(), 0);
     }

@@ -303,6 +303,22 @@ fn ls_lists_who_is_connected_at_the_end_from_captures_and_from_json_lines() {
 }
 
 #[test]
+fn ls_tells_ports_apart_and_cuts_names_that_json_has_whole() {
+    let mut capture = Capture::default();
+    let long = "long ".repeat(51);
+    for (port, name) in [(7272, "alice"), (7273, &*long)] {
+        capture.login(40_000 + port, port, name, port.into());
+    }
+    let table = run_with("ls", &capture.file(), &["--port", "7272,7273"]).stdout;
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows[0][3], rows[1][2], rows[2][2]), ("port", "7272", "7273"));
+    assert!(table.contains(&format!("  \"{}long\"…  ", "long ".repeat(5))), "{table}");
+    assert!(table.lines().all(|line| line.len() < 130), "{table}");
+    let listed = json(&run_with("ls", &capture.file(), &["--json"]));
+    assert_eq!((&listed[1]["user"]["name"], &listed[1]["server"]), (&long.into(), &"10.0.0.2:7273".into()));
+}
+
+#[test]
 fn ls_says_that_names_from_before_are_known_only_from_what_is_seen() {
     let mut joined = Conversation::upgraded(7272);
     joined.packets.clear();

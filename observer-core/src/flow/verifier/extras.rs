@@ -11,7 +11,7 @@ use super::{
     remove_from, remove_number,
 };
 use crate::flow::members::Members;
-use crate::flow::verdict::{Cause, Causes, Fault, Quote};
+use crate::flow::verdict::{Cause, Causes, Fault, Party, TriggerSeen};
 use crate::time::Time;
 
 impl Verifier {
@@ -103,15 +103,19 @@ impl Verifier {
             if keys.iter().any(|key| self.has_many(key)) { Cause::Limit.into() } else { Causes::NONE };
         let hold = seen.plan.of(seen.event.kind).map_or(LOST_AFTER_LEAST, |of_kind| of_kind.hold);
         self.timers.insert((after(seen.time, hold), Timer::Extra(number)));
+        let TriggerSeen { time, kind, to, content, fields, text, .. } =
+            seen.as_trigger(Party::unknown(seen.connection));
         let extra = Extra {
-            time: seen.time,
+            time,
             connection: seen.connection,
             chat: seen.chat,
             dialect: seen.dialect,
-            kind: seen.event.kind.into(),
+            kind,
             uid: seen.event.user.as_ref().and_then(|user| user.uid.clone()),
-            to: seen.event.recipient.clone(),
-            content: seen.event.content.as_deref().map(Quote::of),
+            to,
+            content,
+            fields,
+            text,
             keys,
             stream_end: seen.stream_end,
             received: None,

@@ -18,8 +18,8 @@ use crate::flow::event::Uid;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{
-    Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Latency, Outcome, Party, Quote, Stage,
-    Told, TriggerSeen,
+    Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Outcome, Party, Quote, Stage, Told,
+    TriggerSeen,
 };
 use crate::record::{Connection, ConnectionClosed, ConnectionId, Direction, How};
 use crate::time::Time;
@@ -439,6 +439,8 @@ impl Verifier {
             recipient: None,
             room: end.room.clone(),
             content: extra.content.clone(),
+            fields: extra.fields,
+            text: extra.text,
         };
         for number in of_kind.map_or(&[][..], |of_kind| &of_kind.unsolicited) {
             let Some(rule) = dialect.flows.unsolicited.get(*number) else { continue };
@@ -476,20 +478,11 @@ impl Verifier {
         self.count(dialect_number, place, outcome);
         self.last_number += 1;
         let told = Case {
-            number: self.last_number,
-            flow: name,
-            dialect: &dialect.name,
             outcome,
-            trigger,
             time: self.now,
-            expected: 0,
-            arrived: 0,
-            others_unknown: 0,
-            left: 0,
-            latency: Latency::default(),
             deviations: &judgement.deviations,
-            deviations_more: 0,
             causes,
+            ..Case::of_nobody(self.last_number, name, &dialect.name, trigger)
         };
         tell(&Told { stage: Stage::Verdict, case: &told });
     }

@@ -39,7 +39,9 @@ use super::flows::Flow;
 use super::latency::Histogram;
 use super::members::{Members, Standing};
 use super::rules::{DialectSet, Rules};
-use super::verdict::{Cause, Causes, Fault, FlowTotals, Outcome, Party, Quote, Stage, Told, TriggerSeen};
+use super::verdict::{
+    Cause, Causes, Fault, FieldSeen, FlowTotals, Outcome, Party, Quote, Stage, Told, TriggerSeen,
+};
 use super::{Chat, MAXIMUM_JSON_BYTES, chat_of};
 use crate::record::{
     Connection, ConnectionClosed, ConnectionId, Direction, GapCause, How, Kind, Message, Record,
@@ -160,6 +162,8 @@ struct Extra {
     uid: Option<Uid>,
     to: Option<Recipient>,
     content: Option<Quote>,
+    fields: Box<[FieldSeen]>,
+    text: Option<Quote>,
     keys: Vec<Key>,
     stream_end: Option<u64>,
     received: Option<Time>,
@@ -182,6 +186,8 @@ struct Link {
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     event: &'a Event<'a>,
+    /// The message itself.
+    text: &'a str,
     dialect: usize,
     plan: &'a Plan,
     connection: ConnectionId,
@@ -196,6 +202,10 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// As what begins a case, so far as the message itself tells.
     fn as_trigger(&self, party: Party) -> TriggerSeen {
+        let Event { content, fields, room, .. } = self.event;
+        let says_nothing = content.is_none();
+        let has_only_a_type =
+            says_nothing && fields.0.is_empty() && room.is_none() && self.event.does().is_none();
         TriggerSeen {
             time: self.time,
             party,
@@ -204,8 +214,10 @@ impl Seen<'_> {
             does: self.event.does(),
             to: self.event.recipient.clone(),
             recipient: None,
-            room: self.event.room.as_deref().map(Into::into),
-            content: self.event.content.as_deref().map(Quote::of),
+            room: room.as_deref().map(Into::into),
+            content: content.as_deref().map(Quote::of),
+            fields: if says_nothing { FieldSeen::of(fields) } else { [].into() },
+            text: has_only_a_type.then(|| Quote::of(self.text)),
         }
     }
 }
@@ -482,6 +494,7 @@ impl Verifier {
             return Part::Nothing;
         };
         let is_sign_of_life = matches!(event.does(), Some(Act::Ping | Act::Pong));
+        let text = payload.text.or_else(|| core::str::from_utf8(payload.known).ok());
         let spoken = self.chats.get(&chat).and_then(|state| state.dialect);
         match (direction, spoken) {
             // What was found by its looks settles nothing.
@@ -490,7 +503,6 @@ impl Verifier {
                 self.settle_dialect(chat, spoken, dialect, members, tell);
             }
             (Direction::ClientToServer, None) if !is_sign_of_life => {
-                let text = payload.text.or_else(|| core::str::from_utf8(payload.known).ok());
                 let early = text.map(|text| Early {
                     time: record.time,
                     connection: id,
@@ -503,9 +515,18 @@ impl Verifier {
             (Direction::ClientToServer, Some(spoken)) if spoken != dialect => return Part::Nothing,
             _ => {}
         }
-        let (time, stream_end) = (record.time, record.stream_end);
-        let seen =
-            Seen { event, dialect, plan, connection: id, chat, direction, time, stream_end, is_early: false };
+        let seen = Seen {
+            event,
+            text: text.unwrap_or_default(),
+            dialect,
+            plan,
+            connection: id,
+            chat,
+            direction,
+            time: record.time,
+            stream_end: record.stream_end,
+            is_early: false,
+        };
         let is_of_case = self.handle_event(seen, members, tell);
         match (is_of_case, is_sign_of_life) {
             (_, true) => Part::Heartbeat,
@@ -615,6 +636,7 @@ impl Verifier {
             let (event, connection, time) = (&reading.event, early.connection, early.time);
             let seen = Seen {
                 event,
+                text: &early.text,
                 dialect,
                 plan,
                 connection,

@@ -16,7 +16,7 @@ use crate::flow::dialect::{Act, Dialect};
 use crate::flow::event::Recipient;
 use crate::flow::flows::{Addressed, Times, Trigger, Whom};
 use crate::flow::members::{self, Members, Since, Standing};
-use crate::flow::verdict::{Cause, Causes, Party, Stage, TriggerSeen};
+use crate::flow::verdict::{Case, Cause, Causes, Party, Stage, Told, TriggerSeen};
 use crate::record::{ConnectionId, Direction};
 use crate::time::Time;
 
@@ -390,13 +390,14 @@ impl Verifier {
         let plans = Arc::clone(&self.plans);
         let (Some(dialect), true) = (spoken, was_member) else { return false };
         let Some(plan) = plans.get(dialect) else { return false };
+        let trigger = TriggerSeen {
+            does: Some(Act::Leave),
+            room: room.clone(),
+            ..TriggerSeen::of_end(now, party.clone())
+        };
         let mut is_of_case = false;
         for flow in &plan.leaving {
-            let trigger = TriggerSeen {
-                does: Some(Act::Leave),
-                room: room.clone(),
-                ..TriggerSeen::of_end(now, party.clone())
-            };
+            let trigger = trigger.clone();
             let beginning = Beginning {
                 event: None,
                 uid: party.uid.as_ref(),
@@ -407,7 +408,20 @@ impl Verifier {
             let room = Some(room.clone());
             is_of_case |= self.open_case(chat, place, trigger, beginning, room, None, false, members, tell);
         }
+        if let (Some(flow), false) = (plan.leaving.first(), is_of_case || self.is_closing_down) {
+            self.tell_unheard((dialect, *flow), &trigger, tell);
+            return true;
+        }
         is_of_case
+    }
+
+    fn tell_unheard(&mut self, (dialect, flow): (usize, usize), trigger: &TriggerSeen, tell: Tell<'_>) {
+        let rules = Arc::clone(&self.rules);
+        let Some(dialect) = rules.dialects().get(dialect) else { return };
+        let Some(flow) = dialect.flows.flows.get(flow) else { return };
+        self.last_number += 1;
+        let case = Case::of_nobody(self.last_number, &flow.name, &dialect.name, trigger);
+        tell(&Told { stage: Stage::Unheard, case: &case });
     }
 
     /// What a connection still waits for it need not get any more.

@@ -29,9 +29,13 @@ fn line(told: &Told<'_>) -> String {
         Stage::Overdue => "overdue",
         Stage::Verdict => outcome.name(),
         Stage::Refused => "refused",
+        Stage::Unheard => "unheard",
     };
     let content = trigger.content.as_ref().map_or_else(String::new, |quote| format!(" {:?}", &*quote.text));
-    let mut said = format!("{stage} {flow} #{}{content} {arrived}/{expected}", trigger.party.connection);
+    let text = trigger.text.as_ref().map_or_else(String::new, |quote| format!(" {}", quote.text));
+    let fields = trigger.fields.iter().map(|field| format!(" {}={:?}", field.name, field.value));
+    let says = [content, text, fields.collect()].concat();
+    let mut said = format!("{stage} {flow} #{}{says} {arrived}/{expected}", trigger.party.connection);
     if told.case.others_unknown > 0 {
         said += &format!("+{}?", told.case.others_unknown);
     }
@@ -285,7 +289,8 @@ impl Play {
     fn verdicts(&mut self) -> Vec<String> {
         self.end();
         let mut told = self.taken();
-        told.retain(|told| !told.starts_with("complete") && !told.starts_with("overdue"));
+        let others = ["complete", "overdue", "unheard"];
+        told.retain(|told| !others.iter().any(|other| told.starts_with(other)));
         told
     }
 }
@@ -609,6 +614,20 @@ fn whoever_leaves_before_it_comes_need_not_get_it_and_others_are_told() {
     assert_eq!(play.taken(), [r#"complete say #1 "hi" 2/2"#, "complete logout #2 2/2"]);
     play.closes(2, How::CloseFrame, Some(1_000));
     assert_eq!(play.verdicts_after(3_000), [r#"held say #1 "hi" 2/2"#, "held logout #2 2/2"]);
+}
+
+#[test]
+fn whoever_leaves_last_is_told_of_once_and_judged_by_nothing() {
+    let mut play = Play::chat(&["ann", "bob"]);
+    play.sends_close(2, ClientToServer);
+    play.told_of_logout(1, 2);
+    assert_eq!(play.taken(), ["complete logout #2 1/1"]);
+    play.sends_close(1, ClientToServer);
+    assert_eq!(play.taken(), ["unheard logout #1 0/0"]);
+    play.sends_close(1, ServerToClient);
+    assert_eq!(play.verdicts_after(11_000), ["held logout #2 1/1"]);
+    let logouts = play.verifier.totals().find(|totals| &*totals.flow == "logout").unwrap();
+    assert_eq!(logouts.cases(), 1);
 }
 
 #[test]
@@ -966,6 +985,49 @@ fn what_turns_out_to_mean_nothing_in_what_the_server_speaks_is_told_of_all_the_s
         told[0].starts_with("inconclusive login #1") && told[0].ends_with(", dialect_unknown"),
         "{told:?}"
     );
+}
+
+#[test]
+fn what_says_nothing_is_told_by_its_fields_or_its_room_and_else_by_itself() {
+    let rules = r#"
+        schema = 1
+        name = "calls"
+        [[message]]
+        type = "call"
+        when = { "/t" = "call" }
+        fields = { id = "/id", method = "/method" }
+        content = "/words"
+        room = "/room"
+        [[message]]
+        type = "done"
+        when = { "/t" = "done" }
+        fields = { id = "/id" }
+        [[flow]]
+        name = "call"
+        when = { type = "call" }
+        [[flow.expect]]
+        type = "done"
+        to = "sender"
+        [[unsolicited]]
+        name = "unasked"
+        type = "done"
+    "#;
+    let mut play = Play::by(&[rules]);
+    play.open(1);
+    for (call, told) in [
+        (r#"{"t":"call","id":1,"method":"add"}"#, r#" id=Number(1) method=Text("add")"#),
+        (r#"{"t":"call","id":1,"words":"hi"}"#, r#" "hi""#),
+        (r#"{"t":"call","room":"a"}"#, ""),
+        (r#"{"t":"call","id":[1]}"#, r#" {"t":"call","id":[1]}"#),
+    ] {
+        play.client(1, call);
+        play.delivered(1, r#"{"t":"done","id":1}"#);
+        assert_eq!(play.taken(), [format!("complete call #1{told} 1/1")]);
+    }
+    play.verdicts_after(11_000);
+    play.server(1, r#"{"t":"done","id":7}"#);
+    let unasked = "violated unasked #1 id=Number(7) 0/0, unsolicited done #1 ?";
+    assert_eq!(play.verdicts_after(11_000), [unasked]);
 }
 
 #[test]

@@ -387,10 +387,10 @@ impl Explain {
         };
         let before = match told.stage {
             Stage::Complete | Stage::Overdue => self.told.get(&case.number).copied(),
-            Stage::Verdict | Stage::Refused => self.told.remove(&case.number),
+            Stage::Verdict | Stage::Refused | Stage::Unheard => self.told.remove(&case.number),
         };
         let is_news = match (told.stage, before) {
-            (Stage::Refused, _) | (Stage::Verdict, Some(Stage::Complete)) => false,
+            (Stage::Refused | Stage::Unheard, _) | (Stage::Verdict, Some(Stage::Complete)) => false,
             // What is sent may still be acknowledged.
             (Stage::Overdue, _) => is_lost(case),
             (Stage::Verdict, Some(_)) => case.outcome != Outcome::Violated,

@@ -5,7 +5,9 @@
 
 use observer_core::flow::User;
 use observer_core::flow::latency::Histogram;
-use observer_core::flow::verdict::{Case, Cause, Causes, Deviation, Latency, Outcome, Party, TriggerSeen};
+use observer_core::flow::verdict::{
+    Case, Cause, Causes, Deviation, FieldSeen, Latency, Outcome, Party, TriggerSeen,
+};
 use observer_core::record::{Direction, SCHEMA};
 use observer_core::time::WallTime;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -104,7 +106,23 @@ impl Serialize for JsonTrigger<'_> {
             map.serialize_entry("content", &content.text)?;
             map.serialize_entry("content_cut", &content.is_cut)?;
         }
+        if !trigger.fields.is_empty() {
+            map.serialize_entry("fields", &JsonFields(&trigger.fields))?;
+            map.serialize_entry("fields_cut", &trigger.fields.iter().any(|field| field.is_cut))?;
+        }
+        if let Some(text) = &trigger.text {
+            map.serialize_entry("text", &text.text)?;
+            map.serialize_entry("text_cut", &text.is_cut)?;
+        }
         map.end()
+    }
+}
+
+struct JsonFields<'a>(&'a [FieldSeen]);
+
+impl Serialize for JsonFields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|field| (&field.name, &field.value)))
     }
 }
 
@@ -270,14 +288,15 @@ impl Serialize for JsonQuantiles<'_> {
 
 #[cfg(test)]
 mod tests {
-    use observer_core::flow::verdict::Fault;
+    use observer_core::flow::Value;
+    use observer_core::flow::verdict::{Fault, Quote};
     use observer_core::time::Time;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::output::cases::{Made, party};
 
-    fn written(made: &Made) -> Value {
+    fn written(made: &Made) -> serde_json::Value {
         let mut out = Vec::new();
         write(&mut out, &made.case());
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
@@ -306,6 +325,24 @@ mod tests {
                 "received_after_nanoseconds": null,
             }])
         );
+    }
+
+    #[test]
+    fn what_says_nothing_has_its_fields_or_its_text_instead() {
+        let mut made = Made::default();
+        made.trigger.content = None;
+        made.trigger.text = Some(Quote::of("{\"op\":\"refresh\"}"));
+        let field = |name: &str, value| FieldSeen { name: name.into(), value, is_cut: name == "method" };
+        made.trigger.fields =
+            [field("id", Value::Number(7)), field("method", Value::Text("add".into()))].into();
+        let trigger = &written(&made)["trigger"];
+        assert_eq!((&trigger["text"], &trigger["text_cut"]), (&json!("{\"op\":\"refresh\"}"), &json!(false)));
+        assert_eq!(trigger["fields"], json!({"id": 7, "method": "add"}));
+        assert_eq!((&trigger["fields_cut"], trigger.get("content")), (&json!(true), None));
+        let documentation = include_str!("../../../../docs/json.md");
+        for key in ["fields", "fields_cut", "text", "text_cut"] {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/json.md does not mention {key}");
+        }
     }
 
     #[test]

@@ -30,8 +30,11 @@ fn what_all_get_is_one_line_that_says_so() {
 #[test]
 fn who_comes_and_who_leaves_is_one_line_each() {
     let (_, lines) = lines_of_the_manuals_chat(&Chat::start(&[]), &[], " logged ");
+    // Nobody has to acknowledge that the last one leaves: it is told at once.
+    let (last, lines): (Vec<_>, Vec<_>) = lines.iter().partition(|line| *line == "猪猪 logged out");
     let lines: Vec<_> = lines.iter().map(|line| line.rsplitn(3, ' ').last().unwrap()).collect();
     assert_eq!(lines, ["猪猪 logged in 1/1", "mynick logged in 2/2", "mynick logged out 1/1"]);
+    assert_eq!(last.len(), 1);
 }
 
 #[test]
@@ -49,7 +52,7 @@ fn what_comes_twice_is_shown_by_itself_and_told_in_a_second_line() {
     assert!(copy.starts_with(&format!("#1 {address} ← {} text ", chat.address)), "{copy}");
     assert!(first.starts_with(r#"mynick → all "hi, all !" 2/2 "#) && first.ends_with(" ms"), "{first}");
     let twice = format!(r#", came again: 猪猪 (#1 {address})"#);
-    assert!(second.starts_with(&**first) && second.ends_with(&twice), "{second}");
+    assert!(second.starts_with(&format!("↳ {first}")) && second.ends_with(&twice), "{second}");
 }
 
 #[test]
