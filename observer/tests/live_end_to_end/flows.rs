@@ -90,7 +90,7 @@ fn verify_judges_a_live_chat_and_says_so_in_its_exit_status() {
     chat(&server);
     let ended = observer.interrupt();
     assert_eq!(ended.code, Some(0), "{:#?} {}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.last().unwrap().ends_with(" cases held."), "{:#?}", ended.stdout);
+    assert!(ended.stdout.last().unwrap().ends_with(" checks."), "{:#?}", ended.stdout);
 }
 
 #[test]
