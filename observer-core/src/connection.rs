@@ -58,8 +58,11 @@ pub(crate) struct Travel {
 struct ReceivedTo {
     /// What it acknowledged, which may not have been seen to be sent yet.
     acknowledged: u64,
-    /// What was told.
+    /// Whether its window is closed.
+    is_full: bool,
+    /// What was told of both.
     told: u64,
+    told_full: bool,
 }
 
 /// State of one connection.
@@ -274,6 +277,10 @@ impl TcpConnection {
             return;
         }
         let Travel { direction, vantage, .. } = travel;
+        if segment.flags.ack() && !segment.flags.rst() && self.is_in_place(direction, segment) {
+            let received = direction.reverse().of_mut(self.received_to.get_or_insert_default());
+            received.is_full = segment.window == 0;
+        }
         if vantage != Vantage::Between {
             let other = direction.reverse().of(&self.streams).as_ref();
             let may_be = segment.flags.ack() && self.is_in_place(direction, segment);
@@ -299,10 +306,12 @@ impl TcpConnection {
     }
 
     fn tell_received_to(&mut self, direction: Direction, to: Option<u64>, reporter: &mut Reporter<'_>) {
-        let told = &mut direction.of_mut(self.received_to.get_or_insert_default()).told;
-        if let Some(to) = to.filter(|to| to > told) {
-            *told = to;
-            reporter.record(Kind::Received(Received { direction, to }));
+        let received = direction.of_mut(self.received_to.get_or_insert_default());
+        let to = to.unwrap_or_default().max(received.told);
+        let is_full = received.is_full;
+        if to > received.told || is_full != received.told_full {
+            (received.told, received.told_full) = (to, is_full);
+            reporter.record(Kind::Received(Received { direction, to, is_full }));
         }
     }
 

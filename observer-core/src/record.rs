@@ -430,13 +430,16 @@ pub struct Gap {
     pub cause: GapCause,
 }
 
-/// An end acknowledged more than before of what the other one sent: its kernel has it (RFC 9293 §3.4).
+/// An end acknowledged more than before of what the other one sent: its kernel has it (RFC 9293 §3.4). Or it closed or
+/// opened its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Which way the bytes went that arrived.
     pub direction: Direction,
     /// Offset in that direction's stream, as in [`Record::stream_end`], before which all has arrived.
     pub to: u64,
+    /// Whether it takes no more for now: its window is closed (RFC 9293 §3.8.6), since its program does not read.
+    pub is_full: bool,
 }
 
 /// The capture lost packets.

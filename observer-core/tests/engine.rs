@@ -529,6 +529,26 @@ fn a_reset_behind_bytes_that_the_observed_socket_has_received_out_of_order_ends_
 }
 
 #[test]
+fn a_window_that_closes_and_opens_again_is_told_with_what_was_received() {
+    for mut it in [Conversation::new(4_000), Conversation::live(4_000, 9)] {
+        it.upgrade().server_sends(&unmasked("hi"));
+        let mut acknowledge = |window: u16| {
+            it.acknowledge(true);
+            let packet = it.packets.last_mut().unwrap();
+            packet.data[34..36].copy_from_slice(&window.to_be_bytes());
+        };
+        // The checks of a closed window are answered with the same.
+        [0, 0, 9].into_iter().for_each(&mut acknowledge);
+        it.reset(true);
+        let lines = run(Config { receipts: true, ..Config::default() }, &it.packets);
+        let told: Vec<_> = lines.iter().filter(|line| line.contains("received server_to_client")).collect();
+        let [.., full, open] = &told[..] else { panic!("{lines:#?}") };
+        assert_eq!(full.strip_suffix(" full"), Some(&***open), "{told:#?}");
+        assert_eq!(told.iter().filter(|line| line.ends_with(" full")).count(), 1, "{told:#?}");
+    }
+}
+
+#[test]
 fn a_reset_behind_lost_packets_ends_a_connection() {
     let mut it = Conversation::live(4_000, 9);
     it.upgrade();

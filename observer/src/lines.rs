@@ -145,6 +145,7 @@ pub struct Line {
     offset: Option<u64>,
     cause: Option<String>,
     to: Option<u64>,
+    window_closed: Option<bool>,
     packets: Option<u64>,
     closed_by: Option<String>,
     how: Option<String>,
@@ -513,7 +514,8 @@ impl Lines {
             }
             "received" => {
                 let to = line.to.ok_or_else(|| lacks("to"))?;
-                let received = Received { direction: line.direction()?, to };
+                let is_full = line.window_closed.unwrap_or_default();
+                let received = Received { direction: line.direction()?, to, is_full };
                 emit(sink, now, connection, line.stream_end, Kind::Received(received));
             }
             "connection_closed" => self.close(number, line, sink)?,
@@ -699,7 +701,9 @@ mod tests {
                 let undecoded = message.payload.undecoded.is_some();
                 format!("{number} message {known:?} {meaning} {missing} {undecoded} {:?}", record.stream_end)
             }
-            Kind::Received(received) => format!("{number} received {}", received.to),
+            Kind::Received(received) => {
+                format!("{number} received {}{}", received.to, if received.is_full { " full" } else { "" })
+            }
             Kind::CaptureLoss(loss) => format!("lost {}", loss.packets),
             Kind::Gap(gap) => format!("{number} gap {} {} {}", gap.offset, gap.length, gap.cause.name()),
             Kind::Frame(frame) => format!("{number} close {:?}", frame.close.and_then(|close| close.code)),
@@ -721,7 +725,7 @@ mod tests {
         let binary = r#""kind":"message","direction":"server_to_client","opcode":"binary","payload_base64":"AAE=","missing":[[2,null]]"#;
         let undecoded = r#""kind":"message","direction":"server_to_client","opcode":"text","undecoded":"permessage-deflate, not valid""#;
         let gap = r#""kind":"gap","direction":"server_to_client","offset":5,"length":7,"cause":"never_seen""#;
-        let received = r#""kind":"received","direction":"server_to_client","to":77"#;
+        let received = r#""kind":"received","direction":"server_to_client","to":77,"window_closed":true"#;
         let close = r#""kind":"frame","direction":"client_to_server","opcode":"close","close_code":1001,"close_reason":"","length":2"#;
         let ping = r#""kind":"frame","direction":"client_to_server","opcode":"ping","payload":"","length":0"#;
         let closed = r#""kind":"connection_closed","how":"fin","closed_by":"client","account":{"client_to_server":{},"server_to_client":{}}"#;
@@ -740,7 +744,7 @@ mod tests {
                 "1 message \"\\0\\u{1}\" - 1 false None",
                 "1 message \"\" - 0 true None",
                 "1 gap 5 7 never_seen",
-                "1 received 77",
+                "1 received 77 full",
                 "1 close Some(1001)",
                 "1 closed fin",
                 "lost 4",

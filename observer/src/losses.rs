@@ -119,7 +119,7 @@ mod tests {
     }
 
     const fn passes() -> Kind<'static> {
-        Kind::Received(Received { direction: Direction::ClientToServer, to: 1 })
+        Kind::Received(Received { direction: Direction::ClientToServer, to: 1, is_full: false })
     }
 
     fn summary(packets: Option<u64>) -> Kind<'static> {

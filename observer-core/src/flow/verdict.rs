@@ -298,6 +298,8 @@ pub struct Deviation {
 pub enum Fault {
     /// It was not sent.
     Lost,
+    /// It could not be sent: the recipient does not read, and its window is closed.
+    Blocked,
     /// It was sent and not acknowledged.
     Unacknowledged,
     /// It came after its time.
@@ -318,8 +320,9 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lost,
+        Self::Blocked,
         Self::Unacknowledged,
         Self::Late,
         Self::Duplicated,
@@ -334,6 +337,7 @@ impl Fault {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
+            Self::Blocked => "blocked",
             Self::Unacknowledged => "unacknowledged",
             Self::Late => "late",
             Self::Duplicated => "duplicated",

@@ -353,7 +353,9 @@ pub fn line(record: &Record<'_>) -> String {
         Kind::Gap(it) => {
             format!("gap {} {} {} {}", it.direction.name(), it.offset, it.length, it.cause.name())
         }
-        Kind::Received(it) => format!("received {} {}", it.direction.name(), it.to),
+        Kind::Received(it) => {
+            format!("received {} {}{}", it.direction.name(), it.to, if it.is_full { " full" } else { "" })
+        }
         Kind::CaptureLoss(it) => format!("capture loss {}", it.packets),
         Kind::ConnectionClosed(it) => format!(
             "closed {:?} {} {:?} complete={}{}",

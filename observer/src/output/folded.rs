@@ -300,7 +300,7 @@ impl Heartbeats {
 /// How much is wrong besides what is missing.
 fn remarks(case: &Case<'_>) -> usize {
     let is_remark = |deviation: &&Deviation| {
-        !matches!(deviation.fault, Fault::Lost | Fault::Unacknowledged | Fault::Late)
+        !matches!(deviation.fault, Fault::Lost | Fault::Blocked | Fault::Unacknowledged | Fault::Late)
     };
     case.deviations.iter().filter(is_remark).count() + case.deviations_more
 }
@@ -311,6 +311,7 @@ const fn label(fault: Fault, outcome: Outcome) -> &'static str {
         // What is not proved is not said as if it were.
         (Fault::Lost, Outcome::Inconclusive) => "not seen",
         (Fault::Lost, _) => "missing",
+        (Fault::Blocked, _) => "not sent, since they read nothing",
         (Fault::Unacknowledged, _) => "sent, not acknowledged",
         (Fault::Late, _) => "late",
         (Fault::Duplicated, _) => "came again",

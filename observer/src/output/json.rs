@@ -123,6 +123,9 @@ impl Serialize for JsonRecord<'_> {
             Kind::Received(received) => {
                 map.serialize_entry("direction", received.direction.name())?;
                 map.serialize_entry("to", &received.to)?;
+                if received.is_full {
+                    map.serialize_entry("window_closed", &true)?;
+                }
             }
             Kind::CaptureLoss(loss) => map.serialize_entry("packets", &loss.packets)?,
             Kind::ConnectionClosed(closed) => {

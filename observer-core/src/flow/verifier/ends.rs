@@ -71,6 +71,8 @@ pub(super) struct Stream {
     pub(super) end: u64,
     /// Up to where all is acknowledged, and when that was told.
     pub(super) received: (u64, Time),
+    /// Whether its receiver takes no more for now.
+    pub(super) is_full: bool,
     /// When the last hole became known.
     pub(super) gap: Option<Time>,
     /// When the last message came that cannot be read.

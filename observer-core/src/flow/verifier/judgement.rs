@@ -207,9 +207,12 @@ impl Verifier {
                 self.extras.get(&number)?.content.clone()
             }
         });
+        let direction = direction_of(flow, expected.to);
+        let is_full = self.ends.get(&slot.connection).is_some_and(|end| end.seen(direction).is_full);
         let fault = match (slot.sent.is_some(), instead.is_some()) {
             (true, _) => Fault::Unacknowledged,
             (false, true) => Fault::Altered,
+            (false, false) if is_full => Fault::Blocked,
             (false, false) => Fault::Lost,
         };
         let mut causes = Causes::NONE;

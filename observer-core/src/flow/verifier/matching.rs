@@ -16,7 +16,7 @@ use crate::flow::event::{Recipient, Uid};
 use crate::flow::flows::{Flow, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{Causes, Outcome, Stage};
-use crate::record::{ConnectionId, Direction};
+use crate::record::{ConnectionId, Direction, Received};
 use crate::time::Time;
 
 /// The user whom a message is about.
@@ -260,13 +260,15 @@ impl Verifier {
     pub(super) fn handle_received(
         &mut self,
         connection: ConnectionId,
-        direction: Direction,
-        to: u64,
+        Received { direction, to, is_full }: Received,
         time: Time,
         tell: Tell<'_>,
     ) {
         let Some(stream) = self.ends.get_mut(&connection).map(|end| end.stream(direction)) else { return };
-        stream.received = (to, time);
+        if to > stream.received.0 {
+            stream.received = (to, time);
+        }
+        stream.is_full = is_full;
         while let Some((_, number)) = stream.extras.pop_front_if(|(end, _)| *end <= to) {
             if let Some(extra) = self.extras.get_mut(&number) {
                 extra.received = Some(time);

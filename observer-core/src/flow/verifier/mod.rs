@@ -365,7 +365,7 @@ impl Verifier {
                 self.leave(connection.id, members, tell);
             }
             Kind::Received(received) => {
-                self.handle_received(connection.id, received.direction, received.to, record.time, tell);
+                self.handle_received(connection.id, *received, record.time, tell);
             }
             Kind::ConnectionClosed(closed) => self.handle_closed(connection, closed, members, tell),
             _ => {}

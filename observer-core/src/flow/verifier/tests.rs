@@ -195,7 +195,7 @@ impl Play {
     /// The client has all that it was sent.
     fn receives(&mut self, id: u64) {
         let to = self.ends.get(&(id, ServerToClient)).copied().unwrap_or_default();
-        self.tell(Some(id), Kind::Received(Received { direction: ServerToClient, to }));
+        self.tell(Some(id), Kind::Received(Received { direction: ServerToClient, to, is_full: false }));
     }
 
     fn delivered(&mut self, id: u64, text: &str) {
@@ -499,6 +499,24 @@ fn what_cannot_be_read_explains_only_what_its_sender_can_have_said() {
             verdicts.iter().any(|told| told.starts_with(&format!("{outcome} unsolicited-say #2 \"ho\""))),
             "{sender}: {verdicts:?}"
         );
+    }
+}
+
+#[test]
+fn who_does_not_read_is_told_from_who_was_not_sent_anything() {
+    for (reopens, fault) in [(false, "blocked"), (true, "lost")] {
+        let mut play = Play::chat(&["ann", "bob"]);
+        let to = play.ends[&(2, ServerToClient)];
+        let mut fills = |is_full| {
+            play.tell(Some(2), Kind::Received(Received { direction: ServerToClient, to, is_full }));
+        };
+        fills(true);
+        if reopens {
+            fills(false);
+        }
+        play.asks_to_say(1, "hi");
+        play.copy(1, 1, "hi");
+        assert_eq!(play.verdicts_after(11_000), [format!(r#"violated say #1 "hi" 1/2, {fault} say #2 bob"#)]);
     }
 }
 
@@ -952,7 +970,7 @@ fn a_heartbeat_is_answered_within_its_time() {
     assert_eq!(play.server(1, r#"{"type":"ping"}"#), Part::Heartbeat);
     assert_eq!(play.client(1, r#"{"type":"pong"}"#), Part::Heartbeat);
     let to = play.ends[&(1, ClientToServer)];
-    play.tell(Some(1), Kind::Received(Received { direction: ClientToServer, to }));
+    play.tell(Some(1), Kind::Received(Received { direction: ClientToServer, to, is_full: false }));
     play.server(1, r#"{"type":"ping"}"#);
     let verdicts = play.verdicts_after(60_000);
     assert_eq!(verdicts, ["held heartbeat #1 1/1", "violated heartbeat #1 0/1, lost pong #1 ann"]);

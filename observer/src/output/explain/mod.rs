@@ -748,7 +748,7 @@ fn delivery(case: &Case<'_>) -> Sentence {
 /// Whether somebody was surely not sent it.
 fn is_lost(case: &Case<'_>) -> bool {
     case.outcome == Outcome::Violated
-        && case.deviations.iter().any(|it| matches!(it.fault, Fault::Lost | Fault::Altered))
+        && case.deviations.iter().any(|it| matches!(it.fault, Fault::Lost | Fault::Blocked | Fault::Altered))
 }
 
 /// As somebody is called in every other sentence.

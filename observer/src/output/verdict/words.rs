@@ -158,6 +158,7 @@ pub fn deviation(case: &Case<'_>, deviation: &Deviation) -> String {
     match fault {
         Fault::Lost if is_known => format!("{kind} was not sent"),
         Fault::Lost => format!("{kind} was not seen"),
+        Fault::Blocked => format!("{kind} could not be sent: they read nothing, and their window is closed"),
         Fault::Unacknowledged => format!("{kind} did not arrive{passed}"),
         Fault::Late => format!("{kind} came late{passed}"),
         Fault::Duplicated => format!("{kind} came again{passed}"),
