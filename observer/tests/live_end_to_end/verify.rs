@@ -10,6 +10,7 @@ mod healthy;
 mod late;
 mod losses;
 mod other_protocols;
+mod slow;
 mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -108,7 +109,11 @@ pub struct User {
 impl User {
     /// Connects and logs in, to the room without a name where none is given.
     pub fn login(server: SocketAddr, name: &str, room: Option<&str>) -> Self {
-        let mut client = Client::connect(server, "/");
+        Self::login_by(Client::connect(server, "/"), name, room)
+    }
+
+    /// The same by a connection that is there.
+    pub fn login_by(mut client: Client, name: &str, room: Option<&str>) -> Self {
         let mut login = json!({"type": "login", "name": name});
         if let Some(room) = room {
             login["room_id"] = room.into();
