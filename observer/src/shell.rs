@@ -262,7 +262,8 @@ impl Shell {
                 self.diagnostics.note(line);
             }
         }
-        let missing: Vec<_> = words.missing.iter().chain(also_missing).collect();
+        let given_up = summary::given_up(self.output.given_up());
+        let missing: Vec<_> = words.missing.iter().chain(also_missing).chain(&given_up).collect();
         for line in &missing {
             self.diagnostics.warning(line);
         }

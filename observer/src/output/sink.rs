@@ -194,6 +194,12 @@ impl Output {
         self.inner.summary.as_ref()
     }
 
+    /// How many cases, and messages that nothing explained, were given up at a limit, where that is not told otherwise.
+    pub fn given_up(&self) -> u64 {
+        let is_told = self.inner.verification.is_some();
+        self.inner.verifier.as_ref().filter(|_| !is_told).map_or(0, Verifier::shed)
+    }
+
     /// What the run came to, once it is over, where it is judged.
     pub const fn verification(&self) -> Option<&Verification> {
         self.inner.verification.as_ref()

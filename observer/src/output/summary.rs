@@ -120,6 +120,14 @@ fn missing(summary: &Summary) -> Vec<String> {
     lines
 }
 
+/// What is said of so many cases that were given up at a limit; nothing of none.
+pub fn given_up(cases: u64) -> Option<String> {
+    let cases = (cases > 0).then(|| count(cases, "line stands", "lines stand"))?;
+    Some(format!(
+        "{cases} for what was given up at a limit of observer (`limit`): more happens than it can follow"
+    ))
+}
+
 /// A number of things, in the singular where there is one.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
@@ -128,6 +136,15 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_given_up_is_told() {
+        assert_eq!(given_up(0), None);
+        assert_eq!(
+            given_up(2).unwrap(),
+            "2 lines stand for what was given up at a limit of observer (`limit`): more happens than it can follow"
+        );
+    }
 
     #[test]
     fn a_run_without_loss_has_nothing_missing() {

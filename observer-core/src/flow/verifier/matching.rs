@@ -241,6 +241,10 @@ impl Verifier {
         let (received_to, received_at) = stream.received;
         match stream_end {
             Some(stream_end) if !self.trusts_sent && stream_end > received_to => {
+                // Of what is over nobody asks any more.
+                while stream.sent.front().is_some_and(|(_, first, _)| !self.cases.contains_key(first)) {
+                    stream.sent.pop_front();
+                }
                 stream.sent.push_back((stream_end, number, expectation));
             }
             _ => {
