@@ -84,7 +84,8 @@ Examples:
 
 Reading a line:
   12:00:00.123456 mynick → all \"hi\" 2/2 1.6 ms
-  when it was said, who, to whom, what; how many of those who were to get it acknowledged it, and after how long.
+  when it was said, who, to whom, what; how many of those who were to get it acknowledged it, and how long
+  until it was sent to the last.
   `missing` names who did not; ↳ begins a further line of the same. Messages that belong to no such line (their first
   1,024 bytes), and all of them, text whole, with --each or a filter:
   12:00:00.123456 #1 127.0.0.1:60584 → 127.0.0.1:7272 text 33 {\"type\":\"login\",\"name\":\"mynick\"}

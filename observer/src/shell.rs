@@ -272,7 +272,7 @@ impl Shell {
         }
         if missing.is_empty() && is_whole && (summary.connections > 0 || summary.capture.is_some()) {
             let rest = if summary.connections_joined > 0 { "else " } else { "" };
-            self.diagnostics.note(format!("nothing {rest}is missing"));
+            self.diagnostics.note(format!("nothing {rest}was missed"));
         }
         Ok(Some(summary.clone()))
     }

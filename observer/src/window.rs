@@ -1,15 +1,13 @@
 //! The part of an input that `verify` judges: --since and --until.
 //!
-//! Owns how such times are read, and what becomes of connections that began before. Must not know what is judged.
-//! Bounded: a number for each connection that is open.
-
-use std::collections::HashSet;
+//! Owns how such times are read, and where the input ends for whoever judges it. Must not know what is judged. Bounded:
+//! two times.
 
 use jiff::civil;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use observer_core::Record;
-use observer_core::record::{ConnectionId, ConnectionOpened, Kind};
+use observer_core::record::Kind;
 use observer_core::time::{Time, WallTime};
 
 /// A time, as a user says it.
@@ -69,7 +67,7 @@ impl Window {
     /// What lets records of this part pass; `None` where that is all of them.
     pub fn gate(self) -> Option<Gate> {
         let is_everything = self.since.is_none() && self.until.is_none();
-        (!is_everything).then(|| Gate { window: self, bounds: None, known: HashSet::new() })
+        (!is_everything).then_some(Gate { window: self, bounds: None })
     }
 
     fn bounds(self, first: WallTime, zone: &TimeZone) -> [WallTime; 2] {
@@ -89,51 +87,37 @@ impl Window {
 /// The bounds of all that there is.
 pub const EVERYTHING: [WallTime; 2] = [WallTime(0), WallTime(u64::MAX)];
 
-/// Lets the records of a window pass.
+/// Lets the records pass up to the end of a window, those before it too: who is who shows there.
 #[derive(Debug)]
 pub struct Gate {
     window: Window,
     bounds: Option<[WallTime; 2]>,
-    /// Connections that were told of within the window, and are open.
-    known: HashSet<ConnectionId>,
 }
 
 impl Gate {
-    /// The first and the last moment that pass, where the first record of the run is of `first`.
+    /// The first and the last moment of the window, where the first record of the run is of `first`.
     pub fn bounds(&mut self, first: WallTime) -> [WallTime; 2] {
         *self.bounds.get_or_insert_with(|| self.window.bounds(first, &TimeZone::system()))
     }
 
-    /// Takes a record; `pass` gets it, where it is in the window, behind the beginning of its connection. That of one
-    /// that began before is told as not seen.
+    /// Takes a record; `pass` gets it, where it is not behind the window.
     pub fn handle(&mut self, record: &Record<'_>, mut pass: impl FnMut(&Record<'_>)) {
         let time = record.time.wall;
-        let [since, until] = self.bounds(time);
+        let [_, until] = self.bounds(time);
         if matches!(record.kind, Kind::Summary(_)) {
             // For whoever judges it is no later than the window's end.
             let time = if time > until { Time::from_file(until.0) } else { record.time };
             return pass(&Record { time, ..record.clone() });
         }
-        if time < since || time > until {
-            return;
+        if time <= until {
+            pass(record);
         }
-        if let Some(connection) = record.connection {
-            let opens = matches!(record.kind, Kind::ConnectionOpened(_));
-            if self.known.insert(connection.id) && !opens {
-                let kind = Kind::ConnectionOpened(ConnectionOpened { from_start: false, was_listed: false });
-                pass(&Record { stream_end: None, kind, ..record.clone() });
-            }
-            if matches!(record.kind, Kind::ConnectionClosed(_)) {
-                self.known.remove(&connection.id);
-            }
-        }
-        pass(record);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use observer_core::record::{CaptureLoss, Connection, Direction, Gap, GapCause, Summary};
+    use observer_core::record::{CaptureLoss, Summary};
 
     use super::*;
 
@@ -168,46 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_does_not_pass_and_a_connection_from_before_is_told_as_not_seen_from_its_start() {
-        let connection = Connection {
-            id: ConnectionId(1),
-            client: ([127, 0, 0, 1], 1).into(),
-            server: ([127, 0, 0, 1], 2).into(),
-            interface: None,
-            scope: 0,
-            client_claim: None,
-        };
-        let opened = || Kind::ConnectionOpened(ConnectionOpened { from_start: true, was_listed: false });
-        let gap = || {
-            let direction = Direction::ClientToServer;
-            Kind::Gap(Gap { direction, offset: 0, length: 1, cause: GapCause::NeverSeen })
-        };
+    fn what_is_behind_a_window_does_not_pass_and_the_run_ends_with_it() {
         let mut gate =
             Window::new(Some(Bound::At(WallTime(10))), Some(Bound::At(WallTime(20)))).gate().unwrap();
+        let loss = || Kind::CaptureLoss(CaptureLoss { packets: 1 });
         let mut passed = Vec::new();
-        for (time, kind) in [
-            (9, opened()),
-            (10, gap()),
-            (11, gap()),
-            (20, Kind::CaptureLoss(CaptureLoss { packets: 1 })),
-            (21, gap()),
-            (30, Kind::Summary(Box::<Summary>::default())),
-        ] {
-            let is_whole = matches!(kind, Kind::Summary(_) | Kind::CaptureLoss(_));
-            let connection = (!is_whole).then_some(&connection);
-            let record = Record { time: Time::from_file(time), connection, stream_end: None, kind };
-            gate.handle(&record, |record| {
-                let word = match &record.kind {
-                    Kind::ConnectionOpened(opened) => format!("opened {}", opened.from_start),
-                    Kind::Gap(_) => "gap".to_owned(),
-                    Kind::CaptureLoss(_) => "loss".to_owned(),
-                    _ => "summary".to_owned(),
-                };
-                passed.push((record.time.wall.0, word));
-            });
+        for (time, kind) in
+            [(9, loss()), (20, loss()), (21, loss()), (30, Kind::Summary(Box::<Summary>::default()))]
+        {
+            let record = Record { time: Time::from_file(time), connection: None, stream_end: None, kind };
+            gate.handle(&record, |record| passed.push(record.time.wall.0));
         }
-        let passed: Vec<_> = passed.iter().map(|(time, word)| (*time, word.as_str())).collect();
-        assert_eq!(passed, [(10, "opened false"), (10, "gap"), (11, "gap"), (20, "loss"), (20, "summary")]);
+        assert_eq!(passed, [9, 20, 20]);
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Person {
     pub standing: Standing,
     /// Whether something was not seen since, by which they may have left.
     pub is_doubtful: bool,
+    /// Whether the connection was open before it was seen: where its frames begin is not proved at first.
+    pub was_before: bool,
     /// How far what they get tells where they are.
     whereabouts: Whereabouts,
     chat: Chat,
@@ -248,7 +250,7 @@ impl Members {
         match &record.kind {
             Kind::ConnectionOpened(opened) => {
                 let standing = if opened.from_start { Standing::Outside } else { Standing::Unknown };
-                self.meet(connection, standing);
+                self.meet(connection, standing).was_before = !opened.from_start;
                 if !opened.from_start {
                     self.own_words.note_unheard(chat_of(connection), record.time);
                     let connected = self.connected.entry(chat_of(connection)).or_default();
@@ -279,6 +281,7 @@ impl Members {
             room_is_known: false,
             standing,
             is_doubtful: false,
+            was_before: false,
             whereabouts: Whereabouts::Open,
             chat,
             subscriptions: BTreeSet::new(),
@@ -426,7 +429,7 @@ impl Members {
             self.by_uid.remove(&(chat, before));
         }
         person.uid_is_presumed = true;
-        person.name = user.and_then(|user| user.name.as_deref()).map(|name| cut(name).into());
+        person.name = self.names.get(&(chat, uid.clone())).cloned();
         self.by_uid.insert((chat, uid), connection.id);
         take_out(&mut self.nameless, chat, connection.id);
     }
@@ -437,6 +440,12 @@ impl Members {
         }
         for user in event.users.iter().flatten().chain(&event.user) {
             let (Some(uid), Some(name)) = (user.uid.clone(), &user.name) else { continue };
+            if let Some(holder) = self.by_uid.get(&(chat, uid.clone()))
+                && let Some(person) = self.by_connection.get_mut(holder)
+                && person.uid_is_presumed
+            {
+                person.name = Some(cut(name).into());
+            }
             let key = (chat, uid);
             if self.names.len() < NAMES_MAX || self.names.contains_key(&key) {
                 self.names.insert(key, cut(name).into());

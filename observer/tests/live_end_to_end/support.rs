@@ -254,7 +254,7 @@ impl Seen {
     }
 
     pub fn assert_nothing_is_missing(&self) {
-        assert!(self.stderr.ends_with("nothing is missing"), "{}", self.stderr);
+        assert!(self.stderr.ends_with("nothing was missed"), "{}", self.stderr);
         assert_eq!(self.summary()["connections_incomplete"], 0);
         assert_eq!(self.summary()["anomalies"], 0, "{:?}", self.of_kind("anomaly").collect::<Vec<_>>());
     }

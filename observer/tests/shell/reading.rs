@@ -43,7 +43,7 @@ fn a_line_has_time_connection_addresses_arrow_opcode_length_and_payload() {
     );
     assert_eq!(ran.code, Some(0));
     assert!(ran.stderr.contains("3 messages (→ 1, ← 2) on 1 connection"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("nothing was missed"), "{}", ran.stderr);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn packets_of_an_interface_that_is_not_understood_are_counted_and_the_others_sho
     let ran = run_on(&file, &["--json"]);
     assert_eq!((ran.code, messages(&ran)), (Some(3), vec!["hello".to_owned()]));
     assert!(ran.stderr.contains("11 of link type 249 (USB)"), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing was missed"), "{}", ran.stderr);
     let ran = run_on(&file, &["-c", "1"]);
     assert!(ran.stderr.contains("of link type 249 (USB)"), "the run ended before the file: {}", ran.stderr);
 }
@@ -230,7 +230,7 @@ fn a_capture_cut_in_the_middle_of_a_record_is_decoded_up_to_there() {
     let ran = run_on(&file, &["--json"]);
     assert_eq!((ran.code, messages(&ran)), (Some(3), vec!["hello".to_owned()]));
     assert!(ran.stderr.contains("standard input: it ends in the middle of a record"), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("nothing is missing"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nothing was missed"), "{}", ran.stderr);
     assert_eq!(json(&ran).last().unwrap()["kind"], "summary");
 }
 
@@ -450,7 +450,7 @@ fn a_connection_that_is_open_at_the_end_lacks_nothing_for_that() {
     let mut conversation = Conversation::upgraded(7272);
     conversation.text(From::Client, "hello");
     let ran = run_on(&Pcap::default().file(&conversation.packets), &["--json"]);
-    assert!(ran.stderr.ends_with("nothing is missing\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("nothing was missed\n"), "{}", ran.stderr);
     let summary = json(&ran).pop().unwrap();
     assert_eq!((&summary["connections_open"], &summary["connections_incomplete"]), (&1.into(), &0.into()));
     conversation.packets.remove(3);

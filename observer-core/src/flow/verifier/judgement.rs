@@ -94,7 +94,9 @@ impl Verifier {
         let judgement = self.judge(&case, cause, true);
         let (count, latency) = (case.count(), case.latency());
         let outcome = judgement.outcome();
-        if let Some(totals) = self.totals_of(case.dialect, case.flow) {
+        if self.is_judged(case.trigger.time)
+            && let Some(totals) = self.totals_of(case.dialect, case.flow)
+        {
             totals.count(outcome);
             totals.received += count.arrived as u64;
             let [first, last] = &mut totals.latency;
@@ -123,6 +125,9 @@ impl Verifier {
     }
 
     pub(super) fn tell(&self, stage: Stage, case: &OpenCase, judgement: &Judgement, tell: Tell<'_>) {
+        if !self.is_judged(case.trigger.time) {
+            return;
+        }
         let Some(dialect) = self.rules.dialects().get(case.dialect) else { return };
         let Some(flow) = dialect.flows.flows.get(case.flow) else { return };
         let count = case.count();
@@ -219,7 +224,8 @@ impl Verifier {
         if let Some((left_at, was_idle)) = slot.left
             && fault != Fault::Altered
         {
-            if fault == Fault::Unacknowledged {
+            // Whoever leaves owes no answer.
+            if fault == Fault::Unacknowledged || direction == Direction::ClientToServer {
                 return;
             }
             // One sender's messages are handled in their order: this one was, while its recipient was there.
@@ -473,6 +479,9 @@ impl Verifier {
         causes: Causes,
         tell: Tell<'_>,
     ) {
+        if !self.is_judged(trigger.time) {
+            return;
+        }
         let mut judgement = Judgement { causes, ..Judgement::default() };
         if causes.is_empty() {
             judgement.add(deviation);

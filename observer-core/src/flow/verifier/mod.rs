@@ -46,7 +46,7 @@ use super::{Chat, MAXIMUM_JSON_BYTES, chat_of};
 use crate::record::{
     Connection, ConnectionClosed, ConnectionId, Direction, GapCause, How, Kind, Message, Record,
 };
-use crate::time::{MonotonicTime, Time};
+use crate::time::{MonotonicTime, Time, WallTime};
 use crate::websocket::frame::Opcode;
 
 /// Cases under way at the same time, those included that are complete and wait for what may be too much.
@@ -123,6 +123,8 @@ pub struct Verifier {
     losses_are_counted: bool,
     /// Whether nothing begins any more.
     is_closing_down: bool,
+    /// What began earlier is not judged.
+    since: WallTime,
     shed: u64,
     /// For how long something may name a connection that has ended.
     remembered_for: Duration,
@@ -268,6 +270,7 @@ impl Verifier {
             trusts_sent: false,
             losses_are_counted: false,
             is_closing_down: false,
+            since: WallTime(0),
             shed: 0,
             remembered_for: hold.saturating_add(EARLIER_MAX),
         }
@@ -281,6 +284,16 @@ impl Verifier {
     /// The capture counts what it loses: a hole in one connection says nothing of others.
     pub const fn count_on_losses(&mut self) {
         self.losses_are_counted = true;
+    }
+
+    /// What begins before is not judged: it only shows who is there.
+    pub const fn judge_since(&mut self, since: WallTime) {
+        self.since = since;
+    }
+
+    /// Whether what began then is judged.
+    const fn is_judged(&self, begun: Time) -> bool {
+        begun.wall.0 >= self.since.0
     }
 
     /// Between what was seen and what is to come something may be missing, of every connection.
@@ -732,7 +745,9 @@ impl Verifier {
     }
 
     fn count(&mut self, dialect: usize, place: usize, outcome: Outcome) {
-        if let Some(totals) = self.totals_of(dialect, place) {
+        if self.is_judged(self.now)
+            && let Some(totals) = self.totals_of(dialect, place)
+        {
             totals.count(outcome);
         }
     }

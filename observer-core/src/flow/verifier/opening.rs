@@ -121,7 +121,9 @@ impl Verifier {
 
     fn tell_refused(&mut self, number: u64, tell: Tell<'_>) {
         let Some(case) = self.remove(number) else { return };
-        if let Some(totals) = self.totals_of(case.dialect, case.flow) {
+        if self.is_judged(case.trigger.time)
+            && let Some(totals) = self.totals_of(case.dialect, case.flow)
+        {
             totals.refused += 1;
         }
         let judgement = judgement::Judgement::default();
@@ -264,8 +266,9 @@ impl Verifier {
             if person.is_some_and(|person| person.standing == Standing::Unknown) {
                 doubts = doubts.with(Cause::StartedTooLate);
             }
-            if person.is_some_and(|person| person.is_doubtful) {
-                doubts = doubts.with(Cause::BytesMissing);
+            if let Some(person) = person.filter(|person| person.is_doubtful) {
+                let cause = if person.was_before { Cause::StartedTooLate } else { Cause::BytesMissing };
+                doubts = doubts.with(cause);
             }
         }
         if slots.is_empty() && unknown.is_empty() && !is_unresolved {

@@ -64,8 +64,8 @@ impl Text {
             push(
                 out,
                 &format!(
-                    "{unknown} of them connected before observer looked: who they are is known once they log in \
-                     anew\n"
+                    "of {unknown} of them it is not known who they are: they connected before observer looked, and show \
+                     once they log in anew, or are told what only members are told\n"
                 ),
             );
         }

@@ -103,7 +103,7 @@ fn of_a_healthy_chat_everything_holds_and_is_counted_as_its_clients_count_it() {
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     let verdicts = Verdicts::of(observer);
-    assert!(verdicts.stderr.contains("nothing is missing"), "{}", verdicts.stderr);
+    assert!(verdicts.stderr.contains("nothing was missed"), "{}", verdicts.stderr);
     verdicts.assert_all_held();
     let (logins, said) = (ROOMS * CLIENTS_OF_A_ROOM * LIVES, 10_000);
     let logouts = lives.iter().filter(|life| life.was_told).count();
