@@ -130,6 +130,11 @@ impl Person {
         self.name.as_deref().or_else(|| Some(&*self.asked.front()?.name))
     }
 
+    /// The rooms that they entered besides the one that they logged in to, in the order of their names.
+    pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.subscriptions.iter().map(|room| &**room)
+    }
+
     /// Whether the chat has said what it calls them.
     const fn is_known(&self) -> bool {
         self.uid.is_some() && !self.uid_is_presumed

@@ -319,6 +319,22 @@ fn ls_tells_ports_apart_and_cuts_names_that_json_has_whole() {
 }
 
 #[test]
+fn ls_lists_the_rooms_that_somebody_subscribed_to() {
+    let mut peer = Conversation::upgraded(7272);
+    for topic in ["weather", "news"] {
+        peer.text(From::Client, &format!(r#"{{"op":"subscribe","topic":"{topic}"}}"#));
+        peer.text(From::Server, &format!(r#"{{"op":"subscribed","topic":"{topic}"}}"#));
+    }
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/topics.toml");
+    let capture = Pcap::default().file(&peer.packets);
+    let table = run_with("ls", &capture, &["--rules", rules]).stdout;
+    assert!(table.contains("  news +1  "), "{table}");
+    let listed = json(&run_with("ls", &capture, &["--rules", rules, "--json"]));
+    assert_documented(&listed);
+    assert_eq!(listed[0]["rooms"], serde_json::json!(["news", "weather"]));
+}
+
+#[test]
 fn ls_says_that_names_from_before_are_known_only_from_what_is_seen() {
     let mut joined = Conversation::upgraded(7272);
     joined.packets.clear();

@@ -55,6 +55,9 @@ impl Serialize for JsonRow<'_> {
             if let Some(room) = &person.room {
                 map.serialize_entry("room", room)?;
             }
+            if person.subscriptions().len() > 0 {
+                map.serialize_entry("rooms", &person.subscriptions().collect::<Vec<_>>())?;
+            }
         }
         let [client, server] = row.messages;
         let messages =

@@ -87,7 +87,7 @@ impl Text {
             row.claim.as_ref().map_or_else(String::new, |claim| claim.address.to_string()),
             row.server.port().to_string(),
             person.map_or_else(|| "?".to_owned(), user),
-            person.and_then(|person| person.room.as_deref()).map_or_else(String::new, named),
+            person.map_or_else(String::new, rooms),
             since,
             client.to_string(),
             server.to_string(),
@@ -105,6 +105,15 @@ fn user(person: &Person) -> String {
         (None, None, Standing::Outside) => "-".to_owned(),
         (None, None, Standing::Unknown) => "?".to_owned(),
     }
+}
+
+/// The first room, and how many more there are.
+fn rooms(person: &Person) -> String {
+    let subscriptions = person.subscriptions();
+    let count = usize::from(person.room.is_some()) + subscriptions.len();
+    let first =
+        person.room.as_deref().into_iter().chain(subscriptions).next().map_or_else(String::new, named);
+    if count > 1 { format!("{first} +{}", count - 1) } else { first }
 }
 
 /// A name, or its beginning with a mark behind it, which no name has without quotes.
