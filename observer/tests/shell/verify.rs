@@ -288,7 +288,7 @@ fn ls_lists_who_is_connected_at_the_end_from_captures_and_from_json_lines() {
     let of_capture = run_with("ls", &capture.file(), &["--port", "7272"]);
     assert_eq!(of_capture.code, Some(0), "{}", of_capture.stderr);
     let rows: Vec<Vec<_>> = of_capture.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["#", "client", "claimed", "user", "room", "since", "→", "←", "seen"]);
+    assert_eq!(rows[0], ["#", "client", "user", "room", "since", "→", "←", "seen"]);
     assert_eq!(rows[1][..6], ["1", "10.0.0.1:40001", "alice", "12:00:00.000000Z", "2", "4"]);
     assert_eq!(rows[2][2], "bob");
     assert_eq!(rows[3].join(" "), "2 connections open");
@@ -311,7 +311,7 @@ fn ls_tells_ports_apart_and_cuts_names_that_json_has_whole() {
     }
     let table = run_with("ls", &capture.file(), &["--port", "7272,7273"]).stdout;
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((rows[0][3], rows[1][2], rows[2][2]), ("port", "7272", "7273"));
+    assert_eq!((rows[0][2], rows[1][2], rows[2][2]), ("port", "7272", "7273"));
     assert!(table.contains(&format!("  \"{}long\"…  ", "long ".repeat(5))), "{table}");
     assert!(table.lines().all(|line| line.len() < 130), "{table}");
     let listed = json(&run_with("ls", &capture.file(), &["--json"]));
@@ -341,6 +341,7 @@ fn ls_says_that_names_from_before_are_known_only_from_what_is_seen() {
     joined.text(From::Server, "something");
     let ran = run_with("ls", &Pcap::default().file(&joined.packets), &["--port", "7272"]);
     assert!(ran.stdout.contains(" before "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  all since then\n"), "{}", ran.stdout);
     assert!(ran.stdout.contains("of 1 of them it is not known who they are"), "{}", ran.stdout);
 }
 

@@ -18,8 +18,8 @@ use crate::flow::event::Uid;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times, Whom};
 use crate::flow::members::{Members, Standing};
 use crate::flow::verdict::{
-    Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Outcome, Party, Quote, Stage, Told,
-    TriggerSeen,
+    Case, Cause, Causes, DEVIATIONS_MAX, Deviation, Fault, FlowTotals, Latency, Outcome, Party, Quote, Stage,
+    Told, TriggerSeen,
 };
 use crate::record::{Connection, ConnectionClosed, ConnectionId, Direction, How};
 use crate::time::Time;
@@ -92,7 +92,7 @@ impl Verifier {
     pub(super) fn conclude(&mut self, number: u64, cause: Causes, tell: Tell<'_>) {
         let Some(case) = self.remove(number) else { return };
         let judgement = self.judge(&case, cause, true);
-        let (count, latency) = (case.count(), case.latency());
+        let count = case.count();
         let outcome = judgement.outcome();
         if self.is_judged(case.trigger.time)
             && let Some(totals) = self.totals_of(case.dialect, case.flow)
@@ -101,11 +101,13 @@ impl Verifier {
             totals.received += count.arrived as u64;
             let [first, last] = &mut totals.latency;
             let [first_sent, last_sent] = &mut totals.sent;
+            // What is not known says nothing of how long it took.
+            let times = if outcome == Outcome::Inconclusive { Latency::default() } else { case.latency() };
             for (histogram, time) in [
-                (first_sent, latency.first_sent),
-                (last_sent, latency.last_sent),
-                (first, latency.first_received),
-                (last, latency.last_received),
+                (first_sent, times.first_sent),
+                (last_sent, times.last_sent),
+                (first, times.first_received),
+                (last, times.last_received),
             ] {
                 if let Some(time) = time {
                     histogram.record(time);

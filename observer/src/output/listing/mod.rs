@@ -13,7 +13,9 @@ use std::sync::Arc;
 use observer_core::Record;
 use observer_core::flow::Members;
 use observer_core::flow::members::Person;
-use observer_core::record::{ClientClaim, ConnectionClosed, ConnectionId, ConnectionOpened, How, Kind};
+use observer_core::record::{
+    Account, ClientClaim, ConnectionClosed, ConnectionId, ConnectionOpened, How, Kind,
+};
 use observer_core::time::Time;
 
 use self::text::Text;
@@ -54,7 +56,7 @@ struct End {
     is_complete: bool,
     /// Whether all that may have been seen was, in words.
     words: String,
-    account: [observer_core::record::Account; 2],
+    account: [Account; 2],
 }
 
 impl Listing {
@@ -123,8 +125,19 @@ impl End {
         Self {
             person: person.cloned(),
             is_complete: closed.is_complete_so_far(),
-            words: completeness_words(closed),
+            words: if is_whole_since(closed) {
+                "all since then".to_owned()
+            } else {
+                completeness_words(closed)
+            },
             account: closed.account,
         }
     }
+}
+
+/// Whether of a connection that was open before only its beginning was not seen.
+fn is_whole_since(closed: &ConnectionClosed<'_>) -> bool {
+    let is_whole =
+        |account: &Account| !account.start_seen && account.bytes_missing == 0 && account.bytes_skipped == 0;
+    closed.account.iter().all(is_whole)
 }

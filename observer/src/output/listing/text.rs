@@ -19,7 +19,8 @@ use crate::output::summary::count;
 
 const COLUMNS: usize = 10;
 const HEADS: [&str; COLUMNS] = ["#", "client", "claimed", "port", "user", "room", "since", "→", "←", "seen"];
-/// Of the heads: which one is left out where all are the same.
+/// Of the heads: which are left out where no row says anything by them.
+const CLAIMED: usize = 2;
 const PORT: usize = 3;
 
 /// Columns of the terminal that a name or a room may take. All of it is in `--format json`.
@@ -41,7 +42,12 @@ impl Text {
     pub fn write(&mut self, out: &mut Vec<u8>, rows: &BTreeMap<ConnectionId, Row>) {
         let cells: Vec<_> = rows.iter().map(|(id, row)| self.cells(*id, row)).collect();
         let ports: BTreeSet<_> = rows.values().map(|row| row.server.port()).collect();
-        let is_shown = |column: &usize| *column != PORT || ports.len() > 1;
+        let is_claimed = rows.values().any(|row| row.claim.is_some());
+        let is_shown = |column: &usize| match *column {
+            CLAIMED => is_claimed,
+            PORT => ports.len() > 1,
+            _ => true,
+        };
         let columns: Vec<_> = (0..COLUMNS)
             .filter(is_shown)
             .map(|column| {
@@ -174,7 +180,7 @@ mod tests {
         assert!(!table(&[7272, 7272]).contains("port"));
         let several = table(&[7272, 7273, 7272]);
         let lines: Vec<Vec<_>> = several.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0][..4], ["#", "client", "claimed", "port"]);
+        assert_eq!(lines[0][..4], ["#", "client", "port", "user"]);
         let ports: Vec<_> = lines[1..4].iter().map(|line| line[2]).collect();
         assert_eq!(ports, ["7272", "7273", "7272"]);
     }
