@@ -8,12 +8,13 @@
 //!
 //! A chat is a port within a network namespace: whoever comes by another address of the machine is in the same chat.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::dialect::MessageRule;
 use super::event::Recipient;
 use super::own_words::OwnWords;
-use super::{Act, Chat, Event, Uid, chat_of};
+use super::{Act, Chat, Event, MAXIMUM_JSON_BYTES, Uid, chat_of};
 use crate::record::{Connection, ConnectionId, Direction, Kind, Message, Record};
 use crate::time::Time;
 
@@ -83,9 +84,15 @@ pub struct Person {
     pub was_before: bool,
     /// How far what they get tells where they are.
     whereabouts: Whereabouts,
+    /// Since when that is so.
+    since: Time,
     chat: Chat,
     subscriptions: BTreeSet<Box<str>>,
     asked: VecDeque<Asked>,
+    /// A login though they are logged in, which is refused, ignored, or moves them elsewhere.
+    asked_again: Option<Asked>,
+    /// When something that they sent was last not seen.
+    unseen: Option<Time>,
     may_have_the_list: bool,
 }
 
@@ -138,6 +145,13 @@ impl Person {
     /// Whether the chat has said what it calls them.
     const fn is_known(&self) -> bool {
         self.uid.is_some() && !self.uid_is_presumed
+    }
+
+    /// Whether they may be a member of whom the chat has not said what it calls them.
+    fn may_be_nameless(&self) -> bool {
+        let is_surely_outside =
+            self.standing == Standing::Outside && self.asked.is_empty() && !self.is_doubtful;
+        !self.is_known() && !is_surely_outside
     }
 
     /// Whether somebody means this user by their name or their uid.
@@ -262,7 +276,12 @@ impl Members {
                     connected.insert(connection.id, Since::Confirmed);
                 }
             }
-            Kind::Gap(gap) => self.doubt(connection, gap.direction, record.time),
+            Kind::Gap(gap) => {
+                self.doubt(connection, gap.direction, record.time);
+                if gap.direction == Direction::ClientToServer {
+                    self.meet(connection, Standing::Outside).unseen = Some(record.time);
+                }
+            }
             Kind::Handshake(handshake) if handshake.accepted == Some(true) => {
                 let connected = self.connected.entry(chat_of(connection)).or_default();
                 connected.entry(connection.id).or_insert(Since::Asked(record.time));
@@ -288,9 +307,12 @@ impl Members {
             is_doubtful: false,
             was_before: false,
             whereabouts: Whereabouts::Open,
+            since: Time::default(),
             chat,
             subscriptions: BTreeSet::new(),
             asked: VecDeque::new(),
+            asked_again: None,
+            unseen: None,
             may_have_the_list: false,
         })
     }
@@ -321,13 +343,18 @@ impl Members {
             None if message.direction == Direction::ServerToClient => {
                 self.meet(connection, Standing::Outside).may_have_the_list = true;
             }
+            // So may a login be, or what undoes one.
+            None if message.length.is_none_or(|length| length > MAXIMUM_JSON_BYTES as u64) => {
+                self.doubt(connection, message.direction, time);
+                self.meet(connection, Standing::Outside).unseen = Some(time);
+            }
             None => self.note_unheard(connection, time),
         }
     }
 
     /// Somebody said something that is not known. Of whoever has a uid it is known which words are their own.
     fn note_unheard(&mut self, connection: &Connection, time: Time) {
-        if self.of(connection.id).is_none_or(|person| !person.is_known()) {
+        if self.of(connection.id).is_none_or(Person::may_be_nameless) {
             self.own_words.note_unheard(chat_of(connection), time);
         }
     }
@@ -358,6 +385,9 @@ impl Members {
             // A second login is refused, or moves them elsewhere.
             (Some(Act::Join), Direction::ClientToServer) if person.name.is_some() => {
                 person.is_doubtful = true;
+                person.whereabouts = Whereabouts::Unclear;
+                let room = event.room.as_deref().map(|room| cut(room).into());
+                person.asked_again = Some(Asked { name: cut(name.unwrap_or_default()).into(), room });
             }
             (Some(Act::Join), Direction::ClientToServer) if person.asked.len() < LOGINS_WAITING_MAX => {
                 let room = event.room.as_deref().map(|room| cut(room).into());
@@ -365,38 +395,46 @@ impl Members {
             }
             (Some(Act::Leave), Direction::ClientToServer) => self.part(connection),
             (Some(Act::List), Direction::ServerToClient) => person.may_have_the_list = true,
-            (Some(Act::Refuse), Direction::ServerToClient) => _ = person.asked.pop_front(),
+            (Some(Act::Refuse), Direction::ServerToClient) => {
+                _ = person.asked.pop_front().or_else(|| person.asked_again.take());
+            }
             (Some(Act::Join), Direction::ServerToClient) => {
                 person.may_have_the_list |= event.users.is_some() || !event.dialect.has_lists();
                 let uid = event.user.as_ref().and_then(|user| user.uid.clone());
+                if (event.rule.own == Some(true) || (uid.is_some() && uid == person.uid))
+                    && let Some(asked) = person.asked_again.take()
+                {
+                    person.asked.push_front(asked);
+                    return self.welcome(connection, uid, event, time);
+                }
                 let is_asked = person
                     .asked
                     .front()
                     .is_some_and(|asked| name.is_some_and(|name| asked.is_announced(name, event.rule)));
                 match event.rule.own {
-                    Some(true) => self.welcome(connection, uid, event),
+                    Some(true) => self.welcome(connection, uid, event, time),
                     // All are told of each login; the first one behind the list that bears the name that was asked for
                     // is the connection's own, unless its uid is somebody else's.
                     // Where the list is left out, it is their own if nobody else can be meant.
                     None if is_asked => {
                         let (chat, has_list) = (chat_of(connection), person.may_have_the_list);
                         let is_doubtful = person.is_doubtful;
-                        let holder = uid.as_ref().and_then(|uid| self.by_uid(chat, uid));
+                        let holder = uid.as_ref().and_then(|uid| self.surely_by_uid(chat, uid));
                         let is_own =
                             has_list || name.is_some_and(|name| self.is_asked_by_one(chat, name, event.rule));
                         let is_unclear = is_doubtful || holder.is_some_and(|holder| holder != connection.id);
                         match (is_own && !is_unclear, has_list) {
-                            (true, _) => self.welcome(connection, uid, event),
+                            (true, _) => self.welcome(connection, uid, event, time),
                             // Somebody of the same name: which of them it is cannot be told.
                             (false, true) => self.doubt(connection, direction, time),
-                            (false, false) => self.learn_of_member(connection, event),
+                            (false, false) => self.learn_of_member(connection, event, time),
                         }
                     }
-                    _ => self.learn_of_member(connection, event),
+                    _ => self.learn_of_member(connection, event, time),
                 }
             }
             (Some(Act::Say | Act::Leave), Direction::ServerToClient) => {
-                self.learn_of_member(connection, event);
+                self.learn_of_member(connection, event, time);
             }
             _ => {}
         }
@@ -412,7 +450,7 @@ impl Members {
     ) {
         let chat = chat_of(connection);
         let person = self.of(connection.id);
-        if person.is_some_and(Person::is_known) {
+        if person.is_some_and(|person| !person.may_be_nameless()) {
             return;
         }
         if direction == Direction::ClientToServer {
@@ -430,11 +468,12 @@ impl Members {
             return;
         }
         let Some(person) = self.by_connection.get_mut(&connection.id) else { return };
-        if let Some(before) = person.uid.replace(uid.clone()) {
-            self.by_uid.remove(&(chat, before));
-        }
+        let before = person.uid.replace(uid.clone());
         person.uid_is_presumed = true;
         person.name = self.names.get(&(chat, uid.clone())).cloned();
+        if let Some(before) = before {
+            self.forget_uid(chat, before, connection.id);
+        }
         self.by_uid.insert((chat, uid), connection.id);
         take_out(&mut self.nameless, chat, connection.id);
     }
@@ -464,7 +503,7 @@ impl Members {
     }
 
     /// A connection gets what only members get.
-    fn learn_of_member(&mut self, connection: &Connection, event: &Event<'_>) {
+    fn learn_of_member(&mut self, connection: &Connection, event: &Event<'_>, time: Time) {
         let person = self.meet(connection, Standing::Outside);
         let may_have_come = match person.standing {
             Standing::Unknown => true,
@@ -472,15 +511,17 @@ impl Members {
             Standing::Member => false,
         };
         if may_have_come && person.asked.is_empty() {
-            self.welcome(connection, None, event);
+            self.welcome(connection, None, event, time);
         } else if person.standing == Standing::Member {
-            person.is_doubtful = false;
+            // What comes may have been on its way before what was not seen.
+            let is_settled = person.unseen.is_none_or(|at| time.since(at) > SETTLED_AFTER);
+            person.is_doubtful &= !is_settled || person.asked_again.is_some();
         }
-        self.locate(connection, event);
+        self.locate(connection, event, time);
     }
 
     /// Whoever was connected before, and gets what only those get who are in the same room as somebody, is in that room.
-    fn locate(&mut self, connection: &Connection, event: &Event<'_>) {
+    fn locate(&mut self, connection: &Connection, event: &Event<'_>, time: Time) {
         let chat = chat_of(connection);
         let Some(person) = self.of(connection.id).filter(|it| it.standing == Standing::Member) else {
             return;
@@ -496,8 +537,13 @@ impl Members {
         }
         let about = event.user.as_ref().and_then(|user| self.by_uid(chat, user.uid.as_ref()?));
         let Some(other) = about.filter(|it| *it != connection.id).and_then(|it| self.of(it)) else { return };
-        // By their own login alone it is known where they are.
-        if other.whereabouts != Whereabouts::Open || !other.room_is_known || other.is_doubtful {
+        // By their own login alone it is known where they are; and what was said before, of the same uid or by them
+        // elsewhere, may be on its way yet.
+        if other.whereabouts != Whereabouts::Open
+            || !other.room_is_known
+            || other.is_doubtful
+            || time.since(other.since) <= SETTLED_AFTER
+        {
             return;
         }
         let room = other.room.clone();
@@ -520,7 +566,7 @@ impl Members {
     }
 
     /// Somebody is a member, with the uid that was told, or since always.
-    fn welcome(&mut self, connection: &Connection, uid: Option<Uid>, event: &Event<'_>) {
+    fn welcome(&mut self, connection: &Connection, uid: Option<Uid>, event: &Event<'_>, time: Time) {
         let chat = chat_of(connection);
         let person = self.meet(connection, Standing::Outside);
         person.standing = Standing::Member;
@@ -535,6 +581,7 @@ impl Members {
                 person.whereabouts = if stays { Whereabouts::Open } else { Whereabouts::Unclear };
                 person.room = asked.room;
                 person.room_is_known = true;
+                person.since = time;
             }
             person.asked.clear();
             person.uid = Some(uid.clone());
@@ -545,7 +592,7 @@ impl Members {
         let (room, room_is_known) = (person.room.clone(), person.room_is_known);
         let is_nameless = person.uid.is_none() && room_is_known;
         if let Some(old_uid) = old_uid.filter(|old_uid| person.uid.as_ref() != Some(old_uid)) {
-            self.by_uid.remove(&(chat, old_uid));
+            self.forget_uid(chat, old_uid, connection.id);
         }
         if room != old_room {
             self.leave_room(chat, old_room, connection.id);
@@ -618,11 +665,20 @@ impl Members {
         }
     }
 
+    /// Another may have it by now.
+    fn forget_uid(&mut self, chat: Chat, uid: Uid, connection: ConnectionId) {
+        if let Entry::Occupied(holder) = self.by_uid.entry((chat, uid))
+            && *holder.get() == connection
+        {
+            holder.remove();
+        }
+    }
+
     fn forget_user(&mut self, connection: ConnectionId) -> Option<Chat> {
         let person = self.by_connection.remove(&connection)?;
         let chat = person.chat;
         if let Some(uid) = person.uid {
-            self.by_uid.remove(&(chat, uid));
+            self.forget_uid(chat, uid, connection);
         }
         self.leave_room(chat, person.room, connection);
         self.subscriptions = self.subscriptions.saturating_sub(person.subscriptions.len());
@@ -646,6 +702,9 @@ fn take_out(sets: &mut HashMap<Chat, BTreeSet<ConnectionId>>, chat: Chat, connec
 
 /// Members of a room among whom a namesake is looked for.
 const NAMESAKES_LOOKED_AT: usize = 64;
+
+/// Of those who logged in so long ago nothing is on its way from elsewhere.
+const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(10);
 
 /// As much of a name or a room as is kept.
 pub(super) fn cut(text: &str) -> &str {
@@ -819,6 +878,8 @@ mod tests {
             told.says(peer, Direction::ClientToServer, &asks);
             told.is_let_in(peer, "x", uid);
         }
+        // What was said before they came is not on its way any more.
+        told.seconds = 11;
         let says = |told: &mut Told, uid: u64, to: &str| {
             let text = format!(r#"{{"type":"say","from_uid":{uid},"to_uid":{to},"content":"x"}}"#);
             told.says(&late, Direction::ServerToClient, &text);

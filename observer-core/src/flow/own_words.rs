@@ -2,7 +2,7 @@
 //! no uid was told.
 //!
 //! Owns what such users said lately. Must not know members, nor why anything is asked. Bounded by [`SAID_MAX`], of which the
-//! oldest are forgotten, and by an entry a chat in which something was not heard.
+//! oldest are forgotten, and by [`UNHEARD_MAX`]: of chats beyond it nothing is known.
 //!
 //! Whoever says something, and is sent it as the words of a uid that nobody is known to have, has that uid: unless somebody
 //! else whose uid is not known said the same, or may have.
@@ -21,6 +21,9 @@ use crate::time::Time;
 /// Of so many messages it is remembered who said them.
 pub const SAID_MAX: usize = 4_096;
 
+/// Of so many chats it is remembered when somebody was not heard.
+const UNHEARD_MAX: usize = 4_096;
+
 /// For so long copies may be on their way.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ pub(super) struct OwnWords {
     order: VecDeque<(Words, Time)>,
     /// When somebody whose uid is not known was last not heard.
     unheard: HashMap<Chat, Time>,
+    /// The same of chats that have no entry there.
+    unheard_elsewhere: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +78,10 @@ impl OwnWords {
 
     /// Somebody whose uid is not known may have said something.
     pub(super) fn note_unheard(&mut self, chat: Chat, at: Time) {
+        if self.unheard.len() >= UNHEARD_MAX && !self.unheard.contains_key(&chat) {
+            self.unheard_elsewhere = self.unheard_elsewhere.max(Some(at));
+            return;
+        }
         let last = self.unheard.entry(chat).or_insert(at);
         *last = (*last).max(at);
     }
@@ -86,7 +95,7 @@ impl OwnWords {
     pub(super) fn are_own(&self, chat: Chat, connection: ConnectionId, event: &Event<'_>, now: Time) -> bool {
         let Some(content) = event.content.as_deref() else { return false };
         let Some(said) = self.said.get(&(chat, self.digest(event.rule, content))) else { return false };
-        let unheard = self.unheard.get(&chat);
+        let unheard = self.unheard.get(&chat).or(self.unheard_elsewhere.as_ref());
         said.by == connection
             && !said.is_shared
             && now.since(said.at) <= ON_ITS_WAY

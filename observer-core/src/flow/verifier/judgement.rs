@@ -13,6 +13,7 @@ use super::{
     ACKNOWLEDGMENT_DELAY_MAX, Extra, LOOKED_BACK, LOST_AFTER_LEAST, SURE_AFTER, Seen, Tell, Verifier,
     before_by,
 };
+use crate::flow::Chat;
 use crate::flow::dialect::Dialect;
 use crate::flow::event::Uid;
 use crate::flow::flows::{Among, Expectation, Flow, Part, Times, Whom};
@@ -271,9 +272,11 @@ impl Verifier {
         judgement.add_or_doubt(deviation, causes);
     }
 
-    /// Whether the chat has said what it calls whoever is or was at a connection.
-    fn is_known(&self, connection: ConnectionId) -> bool {
-        self.ends.get(&connection).is_some_and(|end| end.known_uid().is_some())
+    /// Who is or was called so, as the chat has said.
+    fn surely_called(&self, chat: Chat, uid: &Uid) -> Option<(&End, bool)> {
+        let (holder, is_only) = self.uids.get(&(chat, uid.clone()))?;
+        let end = self.ends.get(holder).filter(|end| end.known_uid() == Some(uid))?;
+        Some((end, *is_only))
     }
 
     /// Why it may be about others than those who are taken for its users: who they are, the chat has not told.
@@ -331,12 +334,12 @@ impl Verifier {
                     _ => true,
                 };
                 extra.link.is_none()
-                    && self.may_be_explained(*number).is_empty()
                     && extra.time >= case.trigger.time
                     && extra.dialect == case.dialect
                     && expected.kinds.contains(&extra.kind)
                     && is_same_user
                     && (!expected.same.contains(&Part::To) || extra.to == case.trigger.to)
+                    && self.may_be_explained(*number).is_empty()
             })
         })
     }
@@ -398,10 +401,7 @@ impl Verifier {
             causes = causes.with(Cause::SenderUnclear);
         }
         // Whoever is said to have sent it may be connected where nobody looks.
-        let is_known = |uid: &Uid| {
-            let holder = self.uids.get(&(extra.chat, uid.clone()));
-            holder.is_some_and(|(holder, _)| self.is_known(*holder))
-        };
+        let is_known = |uid| self.surely_called(extra.chat, uid).is_some();
         if extra.uid.as_ref().is_some_and(|uid| !is_known(uid)) {
             causes = causes.with(Cause::StartedTooLate);
         }
@@ -411,17 +411,14 @@ impl Verifier {
     /// When somebody last sent something that cannot be read and may explain a message: whoever can have begun it.
     fn unreadable_that_may_explain(&self, extra: &Extra, chat: &ChatState) -> Option<Time> {
         let of_kind = self.plans.get(extra.dialect).and_then(|plan| plan.of(&extra.kind));
-        let unreadable_of = |connection| {
-            let end: &End = self.ends.get(&connection)?;
-            end.seen(Direction::ClientToServer).unreadable
-        };
+        let unreadable_of = |end: &End| end.seen(Direction::ClientToServer).unreadable;
         match of_kind.map(|of_kind| of_kind.begun_by).unwrap_or_default() {
-            BegunBy::Recipient => unreadable_of(extra.connection),
+            BegunBy::Recipient => self.ends.get(&extra.connection).and_then(unreadable_of),
             BegunBy::User => {
-                let holder = extra.uid.as_ref().and_then(|uid| self.uids.get(&(extra.chat, uid.clone())));
-                match holder {
-                    Some((connection, true)) if self.is_known(*connection) => {
-                        unreadable_of(*connection).max(chat.nameless_unreadable)
+                match extra.uid.as_ref().and_then(|uid| self.surely_called(extra.chat, uid)) {
+                    // Whoever left may have left their uid to somebody else.
+                    Some((end, true)) if end.closing.is_none() => {
+                        unreadable_of(end).max(chat.nameless_unreadable)
                     }
                     _ => chat.client_unreadable,
                 }
@@ -584,7 +581,19 @@ impl Verifier {
         for (order, deviation) in &case.misordered {
             let Some(rule) = dialect.flows.orders.get(*order) else { continue };
             let end = self.ends.get(&deviation.party.connection);
+            let of_room = if rule.among == Among::Room {
+                // What came to others, and what they said, is compared with, too.
+                let ends = case.slots().iter().filter_map(|slot| self.ends.get(&slot.connection));
+                let chat = self.chats.get(&case.chat);
+                let said = chat.map_or(Causes::NONE, |chat| chat.may_explain(since, chat.client_unreadable));
+                ends.fold(said, |causes, end| {
+                    causes.and(end.is_unsure_since(Direction::ServerToClient, since))
+                })
+            } else {
+                Causes::NONE
+            };
             let causes = unseen
+                .and(of_room)
                 .and(end.map_or(Causes::NONE, |end| end.is_unsure_since(Direction::ServerToClient, begun)));
             let (place, trigger) = (dialect.flows.place_of_order(*order), &case.trigger);
             self.find(dialect, place, &rule.name, case.dialect, trigger, deviation.clone(), causes, tell);

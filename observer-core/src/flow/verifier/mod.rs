@@ -582,8 +582,19 @@ impl Verifier {
         if from_server && seen.event.does() == Some(Act::Leave) {
             // Who vanished is known to be gone by what the server says of them.
             let uid = seen.event.user.as_ref().and_then(|user| user.uid.as_ref());
-            let gone = uid.and_then(|uid| members.by_uid(seen.chat, uid));
-            if let Some(gone) = gone.filter(|gone| *gone != seen.connection) {
+            // Of one that several had, it may be another's.
+            let is_only =
+                |uid: &&Uid| self.uids.get(&(seen.chat, (*uid).clone())).is_some_and(|(_, is_only)| *is_only);
+            let gone = uid.filter(is_only).and_then(|uid| members.by_uid(seen.chat, uid));
+            // Of whoever went to another room those are told who stay.
+            let is_elsewhere = |gone: &ConnectionId| {
+                let rooms = [gone, &seen.connection].map(|connection| {
+                    self.ends.get(connection).filter(|end| end.room_is_known).map(|end| &end.room)
+                });
+                matches!(rooms, [Some(one), Some(other)] if one != other)
+            };
+            let gone = gone.filter(|gone| *gone != seen.connection && !is_elsewhere(gone));
+            if let Some(gone) = gone {
                 self.leave(gone, members, tell);
             }
         }

@@ -261,6 +261,11 @@ impl Verifier {
         unknown.remove(&sender);
         // Whether the sender is there, and where, decides who is to get it.
         let mut doubts = Causes::NONE;
+        let is_join = trigger.does == Some(Act::Join);
+        if is_join && members.of(sender).is_some_and(|it| it.standing == Standing::Member) {
+            // A second login, as far as anybody knows.
+            doubts = doubts.with(Cause::StartedTooLate);
+        }
         if flow.expect.iter().any(|expected| expected.to != Whom::Sender) && !dialect.connecting_joins {
             let person = members.of(sender);
             if person.is_some_and(|person| person.standing == Standing::Unknown) {

@@ -795,7 +795,7 @@ fn a_chat_with_a_newcomer() -> Play {
     for id in [1, 2] {
         play.told_of_login(id, 3, "cat");
     }
-    play.wait(3_000);
+    play.wait(11_000);
     play.taken();
     play
 }
@@ -1439,4 +1439,5 @@ fn what_somebody_says_of_whom_it_is_not_known_whether_they_are_there_may_be_for_
     assert_no_fault(&play.verdicts_after(11_000));
 }
 
+mod hostile;
 mod random;

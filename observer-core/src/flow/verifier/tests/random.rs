@@ -348,13 +348,30 @@ proptest! {
         choices in prop::collection::vec(any::<u8>(), 1..1_000),
         late in 1_usize..300,
         hides in 0_u8..32,
+        is_one_order in any::<bool>(),
     ) {
         let mut world = World::new(choices, hides, false);
+        if is_one_order {
+            world.play = Play::by(&[&rules_of_one_order()]);
+        }
         world.is_watched = false;
         while world.at < late && !world.is_over() {
             world.step();
         }
         world.watch();
+        let (verdicts, _) = world.run();
+        for verdict in &verdicts {
+            prop_assert!(!verdict.starts_with("violated") && !verdict.starts_with("late"), "{verdicts:#?}");
+        }
+    }
+
+    #[test]
+    fn where_a_room_has_one_order_it_is_everybody_s(
+        choices in prop::collection::vec(any::<u8>(), 1..1_000),
+        hides in 0_u8..64,
+    ) {
+        let mut world = World::new(choices, hides, false);
+        world.play = Play::by(&[&rules_of_one_order()]);
         let (verdicts, _) = world.run();
         for verdict in &verdicts {
             prop_assert!(!verdict.starts_with("violated") && !verdict.starts_with("late"), "{verdicts:#?}");
