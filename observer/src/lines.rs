@@ -62,6 +62,7 @@ pub struct Lines {
     highest: u64,
     now: Time,
     totals: Summary,
+    has_summary: bool,
     capture: Option<CaptureCounters>,
     losses: LossesTold,
 }
@@ -104,6 +105,7 @@ impl LossesTold {
 struct Kept {
     connection: Connection,
     chat: Chat,
+    from_start: bool,
 }
 
 /// One line, as it stands there: of the kinds that are read, every key that any of them has.
@@ -352,9 +354,15 @@ impl Lines {
             highest: 0,
             now: Time::default(),
             totals: Summary::default(),
+            has_summary: false,
             capture: None,
             losses: LossesTold::default(),
         }
+    }
+
+    /// Whether any line was a summary.
+    pub const fn has_summary(&self) -> bool {
+        self.has_summary
     }
 
     /// How many packets were lost of which no line tells when.
@@ -421,14 +429,17 @@ impl Lines {
         };
         let chat = self.reader.enter(&connection);
         self.totals.connections += 1;
+        let from_start = opened.from_start;
         emit(sink, self.now, &connection, None, Kind::ConnectionOpened(opened));
-        self.connections.insert(number, Kept { connection, chat });
+        self.connections.insert(number, Kept { connection, chat, from_start });
         Ok(())
     }
 
     fn handle_of_connection(&mut self, number: u64, line: &Line, sink: &mut dyn Sink) -> Result<(), String> {
         let Self { rules, reader, connections, now, totals, .. } = self;
-        let (now, Some(Kept { connection, chat })) = (*now, connections.get(&number)) else { return Ok(()) };
+        let (now, Some(Kept { connection, chat, .. })) = (*now, connections.get(&number)) else {
+            return Ok(());
+        };
         let time_first = line.time_first.map_or(now, time);
         match line.kind.as_str() {
             "handshake" => {
@@ -547,7 +558,7 @@ impl Lines {
     }
 
     fn forget(&mut self, number: u64, closed: &ConnectionClosed<'_>, sink: &mut dyn Sink) {
-        let Some(Kept { connection, chat }) = self.connections.remove(&number) else { return };
+        let Some(Kept { connection, chat, .. }) = self.connections.remove(&number) else { return };
         for (total, account) in self.totals.account.iter_mut().zip(&closed.account) {
             total.add(account);
         }
@@ -559,6 +570,7 @@ impl Lines {
     }
 
     fn take_summary(&mut self, line: &Line) {
+        self.has_summary = true;
         self.totals.packets = self.totals.packets.saturating_add(line.packets.unwrap_or_default());
         for (count, limit) in self.totals.limits.iter_mut().zip(Limit::ALL) {
             let of_limit = line.limits.as_ref().and_then(|limits| limits.0.get(limit.name()));
@@ -583,17 +595,17 @@ impl Lines {
 
     /// The file ends: its connections are told of as open, and the numbers of the next one are others.
     pub fn end_file(&mut self, sink: &mut dyn Sink) {
-        let closed = ConnectionClosed {
-            closed_by: None,
-            how: How::StillOpen,
-            code: None,
-            reason: "",
-            idle: Duration::ZERO,
-            duration: Duration::ZERO,
-            account: [Account::default(); 2],
-        };
-        let open: Vec<_> = self.connections.keys().copied().collect();
-        for number in open {
+        let open: Vec<_> = self.connections.iter().map(|(number, kept)| (*number, kept.from_start)).collect();
+        for (number, start_seen) in open {
+            let closed = ConnectionClosed {
+                closed_by: None,
+                how: How::StillOpen,
+                code: None,
+                reason: "",
+                idle: Duration::ZERO,
+                duration: Duration::ZERO,
+                account: [Account { start_seen, ..Account::default() }; 2],
+            };
             self.forget(number, &closed, sink);
         }
         self.offset = self.highest;

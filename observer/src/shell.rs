@@ -25,7 +25,7 @@ use crate::output::listing::Listing;
 use crate::output::palette::Palette;
 use crate::output::sink::{Layout, Output};
 use crate::output::text::{Detail, Text};
-use crate::output::verdict::{ADVICE, Conclusion, Verdicts, Verification};
+use crate::output::verdict::{Verdicts, Verification};
 use crate::output::writer::{BLOCK_BYTES, Ended, Writer};
 use crate::output::{packets, summary};
 
@@ -234,7 +234,7 @@ impl Shell {
         is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
         self.engine.finish(capture, &mut self.output);
-        self.close(also_missing, is_whole).await
+        self.close(also_missing, is_whole, true).await
     }
 
     /// Ends the run of an input that had its own summary.
@@ -244,23 +244,29 @@ impl Shell {
         is_whole: bool,
     ) -> anyhow::Result<Option<Summary>> {
         self.output.note_lost(lines.lost_untimed());
+        let has_account = lines.has_summary();
         lines.finish(&mut self.output);
-        self.close(&[], is_whole).await
+        self.close(&[], is_whole, has_account).await
     }
 
-    async fn close(&mut self, also_missing: &[String], is_whole: bool) -> anyhow::Result<Option<Summary>> {
+    /// `has_account`: the summary counts what was seen.
+    async fn close(
+        &mut self,
+        also_missing: &[String],
+        is_whole: bool,
+        has_account: bool,
+    ) -> anyhow::Result<Option<Summary>> {
         self.deliver().await?;
         self.close_output().await?;
         let Some(summary) = self.output.summary() else { return Ok(None) };
         let words = summary::words(summary);
-        for line in words.seen {
-            self.diagnostics.note(line);
-        }
-        let verification = self.output.verification();
-        if verification.is_some_and(|it| it.conclusion() == Conclusion::NothingSeen) {
-            for line in ADVICE {
+        if has_account {
+            for line in words.seen {
                 self.diagnostics.note(line);
             }
+        }
+        for line in self.output.verification().map_or(&[][..], Verification::advice) {
+            self.diagnostics.note(line);
         }
         let given_up = summary::given_up(self.output.given_up());
         let missing: Vec<_> = words.missing.iter().chain(also_missing).chain(&given_up).collect();

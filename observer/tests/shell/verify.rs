@@ -85,7 +85,7 @@ fn a_damaged_capture_is_no_proof_that_all_held() {
     let file = held().file();
     let ran = run_with("verify", &file[..file.len() - 3], &["--port", "7272"]);
     assert_eq!(ran.code, Some(3), "{}", ran.stdout);
-    assert!(ran.stdout.contains("the input is damaged"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("not all of the input could be read"), "{}", ran.stdout);
     let file = violated().file();
     assert_eq!(run_with("verify", &file[..file.len() - 3], &["--port", "7272"]).code, Some(1));
 }
@@ -214,6 +214,26 @@ fn json_lines_without_receipts_are_judged_by_what_was_sent_and_that_is_said() {
     assert_eq!(verdicts(&of_lines, "say")[0]["outcome"], "held");
     assert_eq!(json(&of_lines).last().unwrap()["delivered_by"], "sent");
     assert!(of_lines.stderr.contains("`observer --json --receipts` records more"), "{}", of_lines.stderr);
+}
+
+#[test]
+fn of_lines_without_a_summary_no_account_is_made_up() {
+    let recorded = lines(&held(), &["--receipts"]);
+    let first: String = recorded.lines().take(20).flat_map(|line| [line, "\n"]).collect();
+    for (text, has_account) in [(&recorded, true), (&first, false)] {
+        let ran = run_with("verify", text.as_bytes(), &[]);
+        assert_eq!(ran.stderr.contains(" messages (→ "), has_account, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("open before"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_at_all_is_an_error_without_advice() {
+    let ran = run(&["verify", "/nowhere/chat.pcap"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("there is no such file"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("--rules FILE"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("not all of the input could be read"), "{}", ran.stdout);
 }
 
 #[test]

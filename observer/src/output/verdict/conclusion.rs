@@ -214,6 +214,12 @@ impl Verification {
         }
     }
 
+    /// What to try where nothing was judged, though all was read.
+    pub fn advice(&self) -> &'static [&'static str] {
+        let is_wanted = self.conclusion() == Conclusion::NothingSeen && !self.is_damaged;
+        if is_wanted { &ADVICE } else { &[] }
+    }
+
     /// Why something may have happened that no case tells of.
     pub fn shortfalls(&self) -> Vec<String> {
         let Lost { packets, gaps, cut } = self.lost;
@@ -237,8 +243,7 @@ impl Verification {
         });
         let shed = (self.shed > 0)
             .then(|| format!("{} given up at a limit of observer", count(self.shed, "was", "were")));
-        let damage =
-            self.is_damaged.then(|| "the input is damaged, and was read as far as it could be".to_owned());
+        let damage = self.is_damaged.then(|| "not all of the input could be read".to_owned());
         [lost, cut, shed, damage].into_iter().flatten().collect()
     }
 
@@ -290,11 +295,10 @@ impl Verification {
 const LACKS_UPGRADES: &str =
     "connections from before the capture are decoded only where --port names their port";
 
-/// What to try where nothing was judged.
-pub const ADVICE: [&str; 3] = [
+const ADVICE: [&str; 3] = [
     "--rules FILE teaches another protocol (docs/flows.md); the built-in rules know workerman-chat's",
     "`observer watch` or `observer read FILE` shows what is there, and --port names other ports",
-    "messages count that come after observer started: let somebody log in and say something meanwhile",
+    "live, messages count that come after observer started: let somebody log in and say something meanwhile",
 ];
 
 fn with_semicolons(rest: &[String]) -> String {
@@ -461,7 +465,7 @@ mod tests {
             Verification { lost: LOST, shed: 2, is_damaged: true, ..verification }.sentence()
         };
         let said = "the capture lost 12 packets, where more may have been said: a larger buffer (--ring, or tcpdump's -B) \
-            loses less; 2 were given up at a limit of observer; the input is damaged, and was read as far as it could be.";
+            loses less; 2 were given up at a limit of observer; not all of the input could be read.";
         for (cases, checks, begins) in [
             ([3, 0, 0, 0], [7, 0, 0, 0], "Nothing was violated in 3 cases and 7 checks, but "),
             ([3, 0, 0, 1], NONE, "Nothing was violated, but of 4 cases 1 cannot be told, 3 held; "),

@@ -13,7 +13,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::conclusion::{Row, Silent};
 use super::text::{write_details, write_title};
-use super::{ADVICE, Conclusion, Verification, words};
+use super::{Conclusion, Verification, words};
 use crate::output::clock::Rfc3339;
 use crate::output::palette::Palette;
 
@@ -134,8 +134,7 @@ fn input(verification: &Verification) -> TestSuite {
     };
     if !matches!(status, TestCaseStatus::Success { .. }) {
         status.set_message(verification.sentence());
-        let advice = verification.conclusion() == Conclusion::NothingSeen;
-        let advice = if advice { ADVICE.map(str::to_owned).to_vec() } else { Vec::new() };
+        let advice = verification.advice().iter().map(|line| (*line).to_owned()).collect();
         status.set_description([why, advice].concat().join("\n"));
     }
     let mut suite = TestSuite::new("observer");

@@ -17,8 +17,8 @@ use observer_core::flow::{Rules, Verifier};
 use observer_core::record::{Direction, Message, Summary};
 use observer_core::time::Time;
 
-pub use self::conclusion::{ADVICE, Conclusion, Verification};
 use self::conclusion::{BeganNothing, Row, Silent};
+pub use self::conclusion::{Conclusion, Verification};
 use self::junit::Junit;
 use self::text::Text;
 use super::clock::TimeStyle;
