@@ -293,7 +293,9 @@ struct Arguments {
     #[arg(long)]
     receipts: bool,
 
-    /// Judge only what happened from this time on: 2026-01-31T14:02:00Z, or 14:02 of the first day, local time
+    /// Judge only what began from this time on: 2026-01-31T14:02:00Z, or 14:02 of the first day, local time
+    ///
+    /// What came before shows who is who.
     #[arg(long, value_name = "TIME", value_parser = Bound::parse, help_heading = VERIFYING)]
     since: Option<Bound>,
 
