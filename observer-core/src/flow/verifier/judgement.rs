@@ -159,14 +159,15 @@ impl Verifier {
         let rules = Arc::clone(&self.rules);
         let Some(dialect) = rules.dialects().get(case.dialect) else { return judgement };
         let Some(flow) = dialect.flows.flows.get(case.flow) else { return judgement };
-        let all_sent = case.all_sent();
+        let (all_sent, presumed) = (case.all_sent(), self.presumed(case, flow));
+        let doubts = case.doubts.and(presumed);
         for slot in case.slots() {
             let Some(expected) = flow.expect.get(slot.expectation) else { continue };
-            self.judge_slot(case, flow, slot, expected, all_sent, cause, is_last, &mut judgement);
+            self.judge_slot(case, flow, slot, expected, all_sent, doubts, cause, is_last, &mut judgement);
         }
         if is_last {
             for number in &case.extras {
-                self.judge_linked(case, flow, *number, &mut judgement);
+                self.judge_linked(case, flow, *number, presumed, &mut judgement);
             }
         }
         if case.unknown_left() > 0 {
@@ -183,6 +184,7 @@ impl Verifier {
         slot: &Slot,
         expected: &Expectation,
         all_sent: Option<Time>,
+        doubts: Causes,
         cause: Causes,
         is_last: bool,
         judgement: &mut Judgement,
@@ -199,7 +201,7 @@ impl Verifier {
                     .into_iter()
                     .filter_map(|direction| Some(sender?.is_unsure_since(direction, begun)))
                     .fold(self.may_have_come(case, flow, slot, expected), Causes::and);
-                judgement.add_or_doubt(deviation, causes.and(case.doubts).and(self.presumed(case, flow)));
+                judgement.add_or_doubt(deviation, causes.and(doubts));
             }
             return;
         }
@@ -240,11 +242,7 @@ impl Verifier {
                 causes = causes.with(Cause::LeftTooSoon);
             }
         }
-        causes = causes
-            .and(cause)
-            .and(case.doubts)
-            .and(self.presumed(case, flow))
-            .and(self.may_have_come(case, flow, slot, expected));
+        causes = causes.and(cause).and(doubts).and(self.may_have_come(case, flow, slot, expected));
         // It may have left, or gone elsewhere, unseen.
         if let Some(end) = self.ends.get(&slot.connection) {
             causes = causes.and(end.is_unsure_since(Direction::ClientToServer, begun));
@@ -345,7 +343,14 @@ impl Verifier {
     }
 
     /// What is too much, and looks like this case's.
-    fn judge_linked(&mut self, case: &OpenCase, flow: &Flow, number: u64, judgement: &mut Judgement) {
+    fn judge_linked(
+        &mut self,
+        case: &OpenCase,
+        flow: &Flow,
+        number: u64,
+        presumed: Causes,
+        judgement: &mut Judgement,
+    ) {
         let Some(extra) = self.extras.get(&number) else { return };
         let Some(link) = extra.link.filter(|link| link.case == case.number) else { return };
         let Some(expected) = flow.expect.get(link.expectation) else { return };
@@ -356,7 +361,7 @@ impl Verifier {
         if !counts {
             return;
         }
-        let causes = self.may_be_explained(number).and(self.presumed(case, flow));
+        let causes = self.may_be_explained(number).and(presumed);
         let Some(extra) = self.remove_extra(number) else { return };
         if !causes.is_empty() {
             judgement.causes = judgement.causes.and(causes);
