@@ -277,18 +277,18 @@ impl TcpConnection {
             return;
         }
         let Travel { direction, vantage, .. } = travel;
-        if segment.flags.ack() && !segment.flags.rst() && self.is_in_place(direction, segment) {
+        let is_believed = segment.flags.ack() && self.is_in_place(direction, segment);
+        if is_believed && !segment.flags.rst() {
             let received = direction.reverse().of_mut(self.received_to.get_or_insert_default());
             received.is_full = segment.window == 0;
         }
         if vantage != Vantage::Between {
             let other = direction.reverse().of(&self.streams).as_ref();
-            let may_be = segment.flags.ack() && self.is_in_place(direction, segment);
             let to = other.and_then(|stream| stream.acknowledged_offset(segment.acknowledgment));
-            return self.tell_received_to(direction.reverse(), to.filter(|_| may_be), reporter);
+            return self.tell_received_to(direction.reverse(), to.filter(|_| is_believed), reporter);
         }
         let reverse = direction.reverse();
-        if segment.flags.ack() && self.is_in_place(direction, segment) {
+        if is_believed {
             let other = reverse.of(&self.streams).as_ref();
             let to = other.and_then(|stream| {
                 // Of what nobody saw sent, it may only be that the capture has it later.
