@@ -11,7 +11,7 @@ use observer_core::flow::verdict::Told;
 use observer_core::flow::verifier::Part;
 use observer_core::flow::{Members, Verifier};
 use observer_core::record::{Kind, Summary};
-use observer_core::time::{MonotonicTime, Time, WallTime};
+use observer_core::time::{MonotonicTime, Time};
 use observer_core::{Record, Sink};
 
 use super::explain::Explain;
@@ -63,8 +63,6 @@ struct Inner {
     connections_listed: u64,
     summary: Option<Summary>,
     losses: Losses,
-    /// From when on what happens is judged.
-    since: WallTime,
 }
 
 impl Output {
@@ -88,7 +86,6 @@ impl Output {
             connections_listed: 0,
             summary: None,
             losses: Losses::default(),
-            since: WallTime(0),
         };
         Self { gate, inner }
     }
@@ -214,9 +211,7 @@ impl Sink for Output {
         let Self { gate, inner } = self;
         let bounds = gate.as_mut().map_or(EVERYTHING, |gate| gate.bounds(record.time.wall));
         inner.losses.handle(record, bounds);
-        let [since, _] = bounds;
-        inner.since = since;
-        if let Some(verifier) = &mut inner.verifier {
+        if let (Some(verifier), [since, _]) = (&mut inner.verifier, bounds) {
             verifier.judge_since(since);
         }
         match gate {
@@ -254,7 +249,7 @@ impl Inner {
     /// Whoever judges is told of everything.
     fn judge(&mut self, record: &Record<'_>) -> Part {
         let part = self.verify(record);
-        let is_judged = record.time.wall >= self.since;
+        let is_judged = self.verifier.as_ref().is_some_and(|verifier| verifier.is_judged(record.time));
         if let (Layout::Verdicts(verdicts), Kind::Message(message), true) =
             (&mut self.layout, &record.kind, is_judged)
         {

@@ -292,7 +292,7 @@ impl Verifier {
     }
 
     /// Whether what began then is judged.
-    const fn is_judged(&self, begun: Time) -> bool {
+    pub const fn is_judged(&self, begun: Time) -> bool {
         begun.wall.0 >= self.since.0
     }
 
