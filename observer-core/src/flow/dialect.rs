@@ -54,15 +54,13 @@ impl Dialect {
     pub fn of_server(&self, does: Act) -> impl Iterator<Item = &MessageRule> {
         self.messages
             .iter()
-            .filter(move |rule| rule.does == Some(does) && rule.from != Some(Direction::ClientToServer))
+            .filter(move |rule| rule.does == Some(does) && rule.goes(Direction::ServerToClient))
     }
 
     /// Whether who logs in may say to which room.
     pub fn has_rooms(&self) -> bool {
         self.messages.iter().any(|rule| {
-            rule.does == Some(Act::Join)
-                && rule.from != Some(Direction::ServerToClient)
-                && rule.places.room.is_some()
+            rule.does == Some(Act::Join) && rule.goes(Direction::ClientToServer) && rule.places.room.is_some()
         })
     }
 
@@ -90,7 +88,7 @@ impl Dialect {
         let Trigger::Message { kinds, from, .. } = trigger else { return false };
         self.messages.iter().any(|rule| {
             kinds.contains(&rule.kind)
-                && rule.from.is_none_or(|it| it == *from)
+                && rule.goes(*from)
                 && rule.does != Some(Act::Join)
                 && rule.places.room.is_some()
         })
@@ -98,9 +96,7 @@ impl Dialect {
 
     /// Whether a server tells who is present.
     pub fn has_lists(&self) -> bool {
-        self.messages
-            .iter()
-            .any(|rule| rule.places.users.is_some() && rule.from != Some(Direction::ClientToServer))
+        self.messages.iter().any(|rule| rule.places.users.is_some() && rule.goes(Direction::ServerToClient))
     }
 }
 
@@ -124,6 +120,11 @@ pub struct MessageRule {
 }
 
 impl MessageRule {
+    /// Whether a message that goes this way may be one.
+    pub fn goes(&self, direction: Direction) -> bool {
+        self.from.is_none_or(|from| from == direction)
+    }
+
     /// What a name that a client sent may be in this message; `fields` are those that stood beside it.
     pub fn names<'s>(
         &'s self,

@@ -57,6 +57,11 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
+    /// Whether it is for one user.
+    pub const fn is_private(&self) -> bool {
+        matches!(self.recipient, Some(Recipient::Uid(_)))
+    }
+
     /// What happens by it, to users and rooms.
     pub const fn does(&self) -> Option<Act> {
         self.rule.does

@@ -12,7 +12,6 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::dialect::MessageRule;
-use super::event::Recipient;
 use super::own_words::OwnWords;
 use super::{Act, Chat, Event, MAXIMUM_JSON_BYTES, Uid, chat_of};
 use crate::record::{Connection, ConnectionId, Direction, Kind, Message, Record};
@@ -460,8 +459,7 @@ impl Members {
             person.is_some_and(|person| person.standing == Standing::Member && !person.is_doubtful);
         let user = event.user.as_ref();
         let Some(uid) = user.and_then(|user| user.uid.clone()).filter(|_| is_member) else { return };
-        let is_private = matches!(event.recipient, Some(Recipient::Uid(_)));
-        if is_private
+        if event.is_private()
             || self.by_uid(chat, &uid).is_some()
             || !self.own_words.are_own(chat, connection.id, event, time)
         {
@@ -531,8 +529,7 @@ impl Members {
             Whereabouts::ByWhatComes => true,
             Whereabouts::Unclear => false,
         };
-        let is_private = matches!(event.recipient, Some(Recipient::Uid(_)));
-        if !is_sought || is_private || !event.dialect.is_for_room_of_user(event.rule) {
+        if !is_sought || event.is_private() || !event.dialect.is_for_room_of_user(event.rule) {
             return;
         }
         let about = event.user.as_ref().and_then(|user| self.by_uid(chat, user.uid.as_ref()?));

@@ -124,8 +124,9 @@ fn copies<'a>(dialect: &'a Dialect, kind: &str) -> impl Iterator<Item = &'a Mess
         .filter(|expected| expected.to == Whom::Members)
         .filter(|expected| [Part::User, Part::Content].iter().all(|part| expected.same.contains(part)));
     expected.flat_map(|expected| {
-        dialect.messages.iter().filter(|rule| {
-            rule.from != Some(Direction::ClientToServer) && expected.kinds.contains(&rule.kind)
-        })
+        dialect
+            .messages
+            .iter()
+            .filter(|rule| rule.goes(Direction::ServerToClient) && expected.kinds.contains(&rule.kind))
     })
 }

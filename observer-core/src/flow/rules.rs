@@ -217,7 +217,7 @@ fn find<'a>(
         .messages
         .iter()
         .zip(&member.places)
-        .find(|(rule, places)| rule.from.is_none_or(|from| from == direction) && takes(places, values))
+        .find(|(rule, places)| rule.goes(direction) && takes(places, values))
 }
 
 fn takes(places: &Places<Slot>, values: &Values<'_, '_>) -> bool {

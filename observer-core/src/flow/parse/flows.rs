@@ -284,7 +284,7 @@ impl<'t> File<'_, 't> {
 
     /// Types of messages that come from there.
     fn kinds(&self, entry: &Entry<'_>, from: Direction) -> Result<Vec<Box<str>>, RuleError> {
-        let comes = |rule: &&MessageRule| rule.from.is_none_or(|it| it == from);
+        let comes = |rule: &&MessageRule| rule.goes(from);
         let mut known: Vec<_> = self.messages.iter().filter(comes).map(|rule| &*rule.kind).collect();
         known.dedup();
         let kind = |entry: &Entry<'_>| {
@@ -306,7 +306,7 @@ impl<'t> File<'_, 't> {
 
     /// How messages of these types are read that come from there, with their numbers from 0.
     fn read_as(&self, kinds: &[Box<str>], from: Direction) -> impl Iterator<Item = (usize, &MessageRule)> {
-        let comes = move |rule: &MessageRule| rule.from.is_none_or(|it| it == from);
+        let comes = move |rule: &MessageRule| rule.goes(from);
         let rules = self.messages.iter().enumerate();
         rules.filter(move |(_, rule)| comes(rule) && kinds.contains(&rule.kind))
     }

@@ -90,8 +90,7 @@ impl Keys {
         let texts = |field: &str| event.and_then(|event| event.fields.text(field));
         let asks_for = |part| expectation.same.contains(&part);
         let fits = |rule: &MessageRule| {
-            rule.from.is_none_or(|from| from == direction)
-                && expectation.kinds.iter().any(|kind| **kind == *rule.kind)
+            rule.goes(direction) && expectation.kinds.iter().any(|kind| **kind == *rule.kind)
         };
         let others = self.others(expectation, event, room);
         let mut keys = BTreeSet::new();

@@ -136,10 +136,7 @@ impl Verifier {
         let Some(dialect) = rules.dialects().get(seen.dialect) else { return false };
         let Some(rule) = dialect.flows.flows.get(flow) else { return false };
         let Trigger::Message { to, .. } = &rule.when else { return false };
-        let addressed = match &seen.event.recipient {
-            Some(Recipient::Uid(_)) => Addressed::One,
-            Some(Recipient::All) | None => Addressed::Everyone,
-        };
+        let addressed = if seen.event.is_private() { Addressed::One } else { Addressed::Everyone };
         if to.is_some_and(|to| to != addressed) {
             return false;
         }

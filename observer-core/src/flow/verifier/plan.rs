@@ -61,7 +61,7 @@ impl BegunBy {
         // Who says something that joins, or names the room that it is for, need not be there.
         let is_open = |rule: &MessageRule| {
             kinds.contains(&rule.kind)
-                && rule.from.is_none_or(|it| it == *from)
+                && rule.goes(*from)
                 && (rule.does == Some(Act::Join) || rule.places.room.is_some())
         };
         let is_by_member = !dialect.connecting_joins && !dialect.messages.iter().any(is_open);
