@@ -356,8 +356,13 @@ fn connections_that_open_while_the_observer_starts_are_each_shown_once_and_with_
             let (address, clients, goes_on) = (server.address, Arc::clone(&clients), Arc::clone(&goes_on));
             thread::spawn(move || {
                 while goes_on.load(Ordering::SeqCst) {
-                    clients.lock().unwrap().push(Client::connect(address, "/echo"));
-                    thread::sleep(Duration::from_millis(5));
+                    let open = {
+                        let mut clients = clients.lock().unwrap();
+                        clients.push(Client::connect(address, "/echo"));
+                        clients.len() as u64
+                    };
+                    // The slower the more there are: where starting takes long, files must not run out.
+                    thread::sleep(Duration::from_millis(5 + open / 2));
                 }
             })
         })
